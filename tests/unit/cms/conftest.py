@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import globalLogPublisher
+
+from tests.unit.cms.support import Log, RawCms, RawConnection, the_reactor
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """What the package logs during the test."""
+    observer = Log()
+    globalLogPublisher.addObserver(observer)
+    yield observer
+    globalLogPublisher.removeObserver(observer)
+
+
+@pytest_twisted.async_yield_fixture
+async def raw_cms() -> Any:
+    """Start servers that send what a script tells them; no connection to one may be left."""
+    started: list[tuple[RawCms, Any]] = []
+
+    def start(script: Callable[[RawConnection], None]) -> RawCms:
+        cms = RawCms(script)
+        port = the_reactor().listenTCP(0, cms, interface="127.0.0.1")
+        cms.url = f"http://127.0.0.1:{port.getHost().port}/push?secret=of-the-query"
+        started.append((cms, port))
+        return cms
+
+    yield start
+    for cms, port in started:
+        await port.stopListening()
+        lost: Deferred[Any] = gatherResults([connection.lost for connection in cms.connections])
+        await lost.addTimeout(5, the_reactor())

@@ -1,0 +1,420 @@
+"""Kept grants, one question per token, logout against an answer on its way, stale serving."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from tests.unit.cms.support import NOW, Log, Outcome, World, asked, config, the_reactor, world
+from twisted_push.cms.connect import ConnectDialect
+from twisted_push.cms.exchange import Exchange
+from twisted_push.cms.grants import GrantKeeper, token_digest
+from twisted_push.cms.nodejs import NodejsDialect
+from twisted_push.errors import NotConnected
+from twisted_push.interfaces import IAuthenticator
+from twisted_push.model import ConnectRequest
+
+ALICE = {"result": {"user": "alice", "channels": ["news"]}}
+DIGEST = sha256(b"token-of-alice").digest()
+
+
+class Keeper:
+    """A keeper with a CMS in memory, a fake engine and a clock."""
+
+    def __init__(
+        self, answer: object = None, ttl: float = 3600.0, stale: float = 600.0, **changes: Any
+    ) -> None:
+        self.w: World = world(answer, **changes)
+        self.cms, self.engine, self.clock = self.w.cms, self.w.engine, self.w.clock
+        dialect = ConnectDialect(self.w.exchange, ("Cookie",))
+        self.keeper = GrantKeeper(dialect, self.engine.engine, self.clock, ttl, stale)
+
+    def ask(self, request: ConnectRequest | None = None) -> Outcome:
+        return Outcome(self.keeper.authenticate(request or asked()))
+
+    @property
+    def questions(self) -> int:
+        return len(self.cms.asked)
+
+    def at_rest(self) -> bool:
+        return (
+            not self.keeper._flights
+            and not self.clock.getDelayedCalls()
+            and self.w.stats.callbacks_in_flight == 0
+            and self.cms.open == 0
+        )
+
+
+def test_the_interface() -> None:
+    assert verifyObject(IAuthenticator, Keeper().keeper)
+
+
+def test_an_answer_is_kept_by_the_digest_of_the_token() -> None:
+    k = Keeper(ALICE)
+    first, second = k.ask(), k.ask()
+    assert first.value.user == "alice"
+    assert second.value == first.value
+    assert k.questions == 1
+    assert token_digest("token-of-alice") == DIGEST
+    [(digest, grant, until)] = k.engine.puts
+    assert (digest, grant, until) == (DIGEST, first.value, NOW + 3600 + 600)
+    assert k.at_rest()
+
+
+def test_tokens_are_told_apart() -> None:
+    k = Keeper(ALICE)
+    k.ask(asked("one"))
+    k.ask(asked("two"))
+    assert k.questions == 2
+
+
+def test_200_askers_are_one_question_with_one_outcome() -> None:
+    k = Keeper()
+    outcomes = [k.ask(asked(client=f"client-{n}")) for n in range(200)]
+    assert (k.cms.open, k.questions, k.engine.gets) == (1, 1, 1)
+    k.cms.reply(ALICE)
+    assert {outcome.value.user for outcome in outcomes} == {"alice"}
+    assert k.questions == 1
+    assert k.cms.asked[0].json["client"] == "client-0"
+    assert k.w.stats.callbacks == {"ok": 1}
+    assert k.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"error": {"code": 103}}, "Refused 103 permission denied"),
+        ({"disconnect": {"code": 4501, "reason": "banned"}}, "Disconnect 4501 banned"),
+        (None, "CmsUnavailable malformed: not the answer that was asked for: Expected `object`,"),
+    ],
+)
+def test_a_refusal_is_for_everybody_and_is_not_kept(answer: object, says: str) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(5)]
+    k.cms.reply(answer)
+    assert all(outcome.says.startswith(says) for outcome in outcomes)
+    assert k.engine.puts == []
+    assert k.at_rest()
+    k.ask()
+    assert k.questions == 2
+
+
+@pytest.mark.parametrize("order", [range(10), reversed(range(10))], ids=["first", "last"])
+def test_a_cancelled_asker_does_not_cancel_the_others(order: Any) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(10)]
+    order = list(order)
+    for n in order[:-1]:
+        outcomes[n].deferred.cancel()
+        assert outcomes[n].says.startswith("CancelledError")
+    assert k.cms.open == 1
+    assert not outcomes[order[-1]].done
+    k.cms.reply(ALICE)
+    assert outcomes[order[-1]].value.user == "alice"
+    assert k.at_rest()
+
+
+@pytest.mark.parametrize("order", [range(10), reversed(range(10))], ids=["first", "last"])
+def test_the_last_one_cancelled_cancels_the_question(order: Any, log: Log) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(10)]
+    for n in order:
+        outcomes[n].deferred.cancel()
+    assert k.cms.open == 0
+    assert k.at_rest()
+    assert k.engine.puts == []
+    assert k.w.stats.callbacks == {}
+    assert log.lines == []
+    again = k.ask()
+    k.cms.reply(ALICE)
+    assert again.value.user == "alice"
+
+
+@given(st.permutations(range(6)), st.integers(0, 6), st.booleans())
+def test_whoever_is_cancelled_the_rest_get_the_outcome(
+    order: list[int], cancelled: int, good: bool
+) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(6)]
+    for n in order[:cancelled]:
+        outcomes[n].deferred.cancel()
+    if cancelled < 6:
+        k.cms.reply(ALICE if good else {"error": {"code": 103}})
+    says = "" if good else "Refused 103 permission denied"
+    assert {outcomes[n].says for n in order[cancelled:]} <= {says}
+    assert all(outcome.done for outcome in outcomes)
+    assert k.at_rest()
+
+
+def test_one_who_asks_again_when_told_starts_a_new_search() -> None:
+    k = Keeper()
+    again: list[Outcome] = []
+    first = k.keeper.authenticate(asked())
+    first.addErrback(lambda _: again.append(k.ask()))
+    k.cms.reply({"error": {"code": 103}})
+    assert (k.cms.open, k.questions) == (1, 2)
+    k.cms.reply(ALICE)
+    assert again[0].value.user == "alice"
+    assert k.at_rest()
+
+
+def test_one_who_cancels_another_when_told() -> None:
+    k = Keeper()
+    first, second, third = [k.keeper.authenticate(asked()) for _ in range(3)]
+    first.addCallback(lambda _: second.cancel())
+    outcomes = [Outcome(deferred) for deferred in (first, second, third)]
+    k.cms.reply(ALICE)
+    assert outcomes[1].says.startswith("CancelledError")
+    assert outcomes[2].value.user == "alice"
+    assert k.at_rest()
+
+
+def test_the_time_of_a_grant_is_when_the_question_went_out() -> None:
+    k = Keeper()
+    outcome = k.ask()
+    k.clock.advance(3)
+    k.cms.reply(ALICE)
+    assert outcome.value.issued_at == NOW
+
+
+@pytest.mark.parametrize("what", ["token", "user"])
+def test_a_logout_beats_an_answer_on_its_way(what: str) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(3)]
+    k.clock.advance(1)
+    if what == "token":
+        k.engine.revoked_tokens.add(DIGEST)
+    else:
+        k.engine.revoked_users["alice"] = k.clock.seconds()
+    late = k.ask()
+    k.clock.advance(1)
+    k.cms.reply(ALICE)
+    assert {outcome.says for outcome in [*outcomes, late]} == {"Disconnect 3500 invalid token"}
+    assert k.engine.kept == {}
+    assert k.at_rest()
+
+
+def test_a_logout_beats_an_answer_to_nobody_s_token() -> None:
+    """A client that is known by its cookie has no token that could be refused."""
+    k = Keeper()
+    outcome = k.ask(asked("", headers={"cookie": "sid=1"}))
+    k.engine.revoked_users["alice"] = k.clock.seconds()
+    k.cms.reply(ALICE)
+    assert outcome.says == "Disconnect 3500 invalid token"
+
+
+def test_a_logout_beats_a_kept_grant() -> None:
+    k = Keeper(ALICE)
+    k.ask()
+    k.clock.advance(1)
+    k.engine.revoked_tokens.add(DIGEST)
+    assert k.ask().says == "Disconnect 3500 invalid token"
+
+
+def test_without_a_token_nothing_is_shared_and_nothing_kept() -> None:
+    k = Keeper()
+    outcomes = [k.ask(asked("", headers={"cookie": f"sid={n}"})) for n in range(3)]
+    assert k.cms.open == 3
+    assert [question.header("Cookie") for question in k.cms.asked] == [b"sid=0", b"sid=1", b"sid=2"]
+    for n in range(3):
+        k.cms.reply({"result": {"user": f"user-{n}"}})
+    assert [outcome.value.user for outcome in outcomes] == ["user-0", "user-1", "user-2"]
+    assert k.engine.kept == {}
+    assert [digest for digest, _, _ in k.engine.puts] == [None] * 3
+    k.ask(asked("", headers={"cookie": "sid=0"}))
+    assert k.cms.open == 1
+
+
+def test_a_grant_is_good_until_its_time() -> None:
+    k = Keeper(ALICE, ttl=60)
+    k.ask()
+    k.clock.advance(59)
+    k.ask()
+    assert k.questions == 1
+    k.clock.advance(1)
+    k.ask()
+    assert k.questions == 2
+
+
+def test_an_end_that_the_cms_set_counts_if_it_is_earlier() -> None:
+    k = Keeper({"result": {"user": "alice", "expire_at": int(NOW) + 10}}, ttl=60)
+    assert k.ask().value.expires_at == NOW + 10
+    assert k.engine.puts[0][2] == NOW + 10 + 600
+    k.clock.advance(9)
+    k.ask()
+    assert k.questions == 1
+    k.clock.advance(1)
+    assert k.ask().says == "Refused 109 token expired"
+    assert k.questions == 2
+
+
+def down(k: Keeper) -> None:
+    k.cms.answer = b"<h1>Down for maintenance</h1>"
+    k.cms.code = 503
+
+
+def test_a_stale_grant_serves_while_the_cms_is_down() -> None:
+    k = Keeper(ALICE, ttl=60, stale=600)
+    grant = k.ask().value
+    down(k)
+    k.clock.advance(61)
+    assert k.ask().value == grant
+    assert k.questions == 2  # It was asked first.
+    k.clock.advance(598)
+    assert k.ask().value == grant
+    k.clock.advance(1)
+    assert k.ask().says == "CmsUnavailable status: 503"
+    k.cms.answer, k.cms.code = ALICE, 200
+    assert k.ask().value.issued_at == k.clock.seconds()
+
+
+def test_a_stale_grant_lasts_only_as_long_as_stale_ones_serve() -> None:
+    """Its own end is over: with that the session would end at once."""
+    k = Keeper({"result": {"user": "alice", "expire_at": int(NOW) + 10}}, stale=600)
+    k.ask()
+    down(k)
+    k.clock.advance(11)
+    assert k.ask().value.expires_at == NOW + 10 + 600
+
+
+def test_no_stale_grant_serves_when_that_is_off() -> None:
+    k = Keeper(ALICE, ttl=60, stale=0)
+    k.ask()
+    down(k)
+    k.clock.advance(60)
+    assert k.ask().says == "CmsUnavailable status: 503"
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_logout_beats_a_stale_grant(when: str) -> None:
+    k = Keeper(ALICE, ttl=60, timeout=5.0)
+    k.ask()
+    k.cms.answer = None
+    k.clock.advance(61)
+    if when == "before":
+        k.engine.revoked_tokens.add(DIGEST)
+    outcome = k.ask()
+    k.clock.advance(1)
+    k.engine.revoked_tokens.add(DIGEST)
+    k.clock.advance(5)
+    assert outcome.says == "CmsUnavailable timeout: after 5 s"
+    assert k.at_rest()
+
+
+def test_a_stale_grant_serves_when_too_many_wait() -> None:
+    k = Keeper(ALICE, ttl=60, max_concurrent=1, max_waiting=0)
+    k.ask()
+    k.cms.answer = None
+    k.clock.advance(61)
+    k.ask(asked("of-bob"))
+    assert k.ask().value.user == "alice"
+
+
+@pytest.mark.parametrize(
+    ("no", "forgotten"),
+    [
+        ({"disconnect": {"code": 3500}}, True),
+        ({"disconnect": {"code": 4501}}, True),
+        ({"error": {"code": 103}}, True),
+        ({"error": {"code": 100}}, False),
+        ({"disconnect": {"code": 4001}}, False),
+    ],
+    ids=str,
+)
+def test_a_grant_that_the_cms_took_back_does_not_come_back_when_it_is_down(
+    no: object, forgotten: bool
+) -> None:
+    k = Keeper(ALICE, ttl=60)
+    k.ask()
+    k.clock.advance(61)
+    k.cms.answer = no
+    assert k.ask().error is not None
+    down(k)
+    assert (k.ask().says == "CmsUnavailable status: 503") is forgotten
+
+
+def test_content_tokens_are_of_one_connection() -> None:
+    """Another tab has tokens of its own; whoever shares the token must not get these."""
+    w = world()
+    dialect = NodejsDialect(w.exchange, "service-key")
+    keeper = GrantKeeper(dialect, w.engine.engine, w.clock, 3600, 600)
+    first, second = [Outcome(keeper.authenticate(asked())) for _ in range(2)]
+    w.cms.reply({"nodejsValidAuthToken": True, "uid": "1", "contentTokens": {"page": "secret"}})
+    third = Outcome(keeper.authenticate(asked()))
+    assert first.value.content_tokens == {"page": "secret"}
+    assert second.value.content_tokens == third.value.content_tokens == {}
+    assert "secret" not in repr(w.engine.kept)
+
+
+def test_trouble_with_the_engine_is_told_to_everybody() -> None:
+    k = Keeper(ALICE)
+    k.engine.trouble = NotConnected("gone")
+    assert k.ask().says.startswith("NotConnected")
+    assert k.questions == 0
+    assert k.at_rest()
+
+
+def test_cancelling_while_the_engine_searches() -> None:
+    k = Keeper(ALICE)
+    k.engine.held = []
+    first, second = k.ask(), k.ask()
+    first.deferred.cancel()
+    assert len(k.engine.held) == 1
+    k.engine.held.pop().callback(None)
+    assert second.value.user == "alice"
+    third = k.ask()
+    third.deferred.cancel()
+    fourth = k.ask()
+    assert len(k.engine.held) == 2
+    k.engine.held.pop().callback(None)
+    assert fourth.value.user == "alice"
+    assert k.at_rest()
+
+
+def test_closing_tells_everybody() -> None:
+    k = Keeper(ALICE)
+    k.engine.held = []
+    outcomes = [k.ask() for _ in range(2)]
+    k.keeper.close()
+    assert {outcome.says for outcome in outcomes} == {"CmsUnavailable the server is stopping"}
+    assert k.at_rest()
+
+
+def test_no_token_is_logged_or_in_an_error(log: Log) -> None:
+    k = Keeper()
+    outcomes = [k.ask() for _ in range(2)]
+    k.cms.reply({"result": {"user": 7, "info": "token-of-alice"}})
+    k.ask().deferred.cancel()
+    assert "token-of-alice" not in log.everything + outcomes[0].says
+    assert len(log.lines) == 1
+
+
+async def test_a_bug_in_a_dialect_that_nobody_waits_for_is_logged(flush_logged_errors: Any) -> None:
+    class Stubborn:
+        async def ask(self, request: ConnectRequest) -> Any:
+            try:
+                await Deferred()
+            finally:
+                raise KeyError("bug")
+
+    w = world()
+    keeper = GrantKeeper(Stubborn(), w.engine.engine, w.clock, 1, 1)
+    Outcome(keeper.authenticate(asked())).deferred.cancel()
+    assert len(flush_logged_errors(KeyError)) == 1
+
+
+async def test_with_a_real_clock_and_a_real_server(raw_cms: Any) -> None:
+    cms = raw_cms(lambda connection: connection.answer(b'{"result": {"user": "alice"}}'))
+    w = world()
+    exchange = Exchange(config(url=cms.url), the_reactor(), w.stats)
+    keeper = GrantKeeper(ConnectDialect(exchange, ()), w.engine.engine, w.clock, 3600, 600)
+    waiting = [keeper.authenticate(asked(client=f"client-{n}")) for n in range(200)]
+    assert {(await one).user for one in waiting} == {"alice"}
+    assert len(cms.requests) == 1
+    await exchange.close()

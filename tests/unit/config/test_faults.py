@@ -1,0 +1,217 @@
+"""What is refused, with which path and words, and that no secret is among them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.config.reading import KEY, OTHER_KEY, SECRET, TOKEN_SECRET, faults, read, site
+from twisted_push.config import load
+from twisted_push.errors import ConfigErrors
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    found = faults(
+        """
+        listen = ["tcp:8080", "tpc:8081"]
+        log_level = "loud"
+        [limits]
+        ping_interval = "25 parsecs"
+        max_connections = -1
+        max_outbox = true
+        [sites.default]
+        key = "short"
+        [sites.default.callback]
+        timeuot = "5s"
+        """
+    )
+    assert list(found) == [
+        "listen[1]",
+        "log_level",
+        "limits.max_connections",
+        "limits.max_outbox",
+        "limits.ping_interval",
+        "sites.default.callback.timeuot",
+        "sites.default.key",
+    ]
+    assert found["log_level"] == (
+        "'loud' is not valid; must be debug | info | warn | error | critical"
+    )
+    assert "'25 parsecs' is not valid; must be a number of seconds" in found["limits.ping_interval"]
+
+
+def test_an_unknown_key_is_named_with_a_guess() -> None:
+    text = site('[sites.default.callback]\ntimeuot = "5s"\nbasic_auth = "u:p"\nqwertz = 1')
+    with pytest.raises(ConfigErrors) as caught:
+        read(text)
+    assert str(caught.value).splitlines() == [
+        "sites.default.callback.timeuot: unknown key; did you mean timeout?",
+        "sites.default.callback.basic_auth: unknown key; did you mean basic_auth_file?",
+        "sites.default.callback.qwertz: unknown key",
+    ]
+
+
+def test_a_file_that_is_no_toml_is_told_with_its_line() -> None:
+    assert faults("listen = [\nlog_level = 5\n")[""].startswith("line 2, column ")
+    assert "end of document" in faults('x = "')[""] or "line 1" in faults('x = "')[""]
+    assert list(faults("x = " + "[" * 100_000)) == [""]
+    assert list(faults("x = " + "9" * 5000)) == [""]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("engine = 'redis'\n" + site(""), "engine"),
+        ("state_dir = '/var/lib/push'\n" + site(""), "state_dir"),
+        (
+            site('[[sites.default.namespaces]]\nclient_subscribe = "cms"'),
+            "sites.default.namespaces[0].client_subscribe",
+        ),
+        (
+            site('[[sites.default.namespaces]]\nclient_publish = "cms"'),
+            "sites.default.namespaces[0].client_publish",
+        ),
+    ],
+)
+def test_what_comes_later_is_refused_for_now(text: str, path: str) -> None:
+    found = faults(text)
+    assert list(found) == [path]
+    assert "not available in this version" in found[path]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "part"),
+    [
+        ("", "sites.default.key", "twisted-push init"),
+        ("listen = []\n" + site(""), "listen", "at least one"),
+        ("listen = ['tcp:1', 'tcp:1']\n" + site(""), "listen", "twice"),
+        ("listen = ['tcp:1']\nbackend_listen = ['tcp:1']\n" + site(""), "backend_listen", "share"),
+        ("listen = 'tcp:1'\n" + site(""), "listen", "must be a list"),
+        ("trusted_proxies = ['10.0.0.1/8']\n" + site(""), "trusted_proxies[0]", "10.0.0.0/8"),
+        ("limits = 5\n" + site(""), "limits", "must be a table"),
+        ("[limits]\nping_interval = nan\n" + site(""), "limits.ping_interval", "nan is not"),
+        ("[limits]\npong_timeout = inf\n" + site(""), "limits.pong_timeout", "inf is not"),
+        ("[limits]\npong_timeout = 0\n" + site(""), "limits.pong_timeout", "above 0"),
+        (site("", key="fifteen-letters"), "sites.default.key", "twisted-push init"),
+        (site("", key="wörter-sind-auch-nicht-gut"), "sites.default.key", "ASCII"),
+        (site("keys = []\nkey_file = 'x'"), "sites.default.key", "given twice"),
+        (site("[[sites.default.keys]]\nkey='" + OTHER_KEY + "'"), "sites.default.keys", "twice"),
+        ("[[sites.default.keys]]\nid='a'", "sites.default.keys[0].key", "needed"),
+        (site("token_secret = 'too short'"), "sites.default.token_secret", "32 bytes"),
+        (site("hosts = ['https://x']"), "sites.default.hosts[0]", "without scheme"),
+        (site("hosts = ['x:80']"), "sites.default.hosts[0]", "without scheme"),
+        (site("hosts = ['x', 'X']"), "sites.default.hosts", "twice"),
+        (site("allowed_origins = ['x.org']"), "sites.default.allowed_origins[0]", "scheme://"),
+        (site("allowed_origins = ['https://x/']"), "sites.default.allowed_origins[0]", "path"),
+        (site("broadcast_channel = ''"), "sites.default.broadcast_channel", "1 to 255"),
+        (site('broadcast_channel = "a\\tb"'), "sites.default.broadcast_channel", "'a\\tb'"),
+        (site("user_channel = 'user'"), "sites.default.user_channel", "{user}"),
+        (site("user_channel = '" + "ä" * 128 + "{user}'"), "sites.default.user_channel", "255"),
+        (site("callback.url = 'ftp://x/'"), "sites.default.callback.url", "http"),
+        (site("callback.url = 'http:///x'"), "sites.default.callback.url", "with a host"),
+        (site("callback.url = 'http://[x'"), "sites.default.callback.url", "with a host"),
+        (
+            site("callback.forward_headers = ['Host']"),
+            "sites.default.callback.forward_headers[0]",
+            "forw",
+        ),
+        (
+            site("[[sites.default.namespaces]]\nrecover = true"),
+            "sites.default.namespaces[0].recover",
+            "history_size",
+        ),
+        (
+            site("[[sites.default.namespaces]]\n[[sites.default.namespaces]]"),
+            "sites.default.namespaces[1].prefix",
+            "twice",
+        ),
+        (site("", name="'a b'"), "sites.'a b'", "name of a site"),
+    ],
+)
+def test_a_fault_is_found_at_its_path(text: str, path: str, part: str) -> None:
+    found = faults(text)
+    assert list(found) == [path]
+    assert part in found[path]
+
+
+def test_several_sites_need_hosts_and_share_nothing() -> None:
+    text = site("hosts = ['a']", "a") + site("hosts = ['a']", "b") + site("", "c", OTHER_KEY)
+    text += f"token_secret = '{TOKEN_SECRET}'\n"
+    text = text.replace("[sites.b]", f"[sites.b]\ntoken_secret = '{TOKEN_SECRET}'")
+    assert faults(text) == {
+        "sites.b.hosts": "'a' belongs to sites.a already",
+        "sites.c.hosts": "needed, because there are several sites",
+        "sites.b.key": "sites.a has the same key; each has its own",
+        "sites.c.token_secret": "sites.b has the same secret; each has its own",
+    }
+
+
+def test_sites_that_differ_in_capitals_only_are_refused() -> None:
+    text = site("hosts = ['a']", "a-b") + site("hosts = ['b']", "A_B", OTHER_KEY)
+    assert faults(text) == {"sites.A_B": "too much like sites.a-b"}
+
+
+@pytest.mark.parametrize(
+    ("contents", "part"),
+    [
+        ({}, "cannot read 'k': No such file"),
+        ({"k": " \n"}, "'k' is empty"),
+        ({"k": "x"}, "too short"),
+    ],
+)
+def test_a_faulty_secret_file_is_told_at_the_path_of_its_key(
+    contents: dict[str, str], part: str
+) -> None:
+    found = faults("[sites.default]\nkey_file = 'k'", contents=contents)
+    assert list(found) == ["sites.default.key_file"]
+    assert part in found["sites.default.key_file"]
+
+
+def test_a_secret_file_that_is_no_text_is_told_without_its_bytes() -> None:
+    def read_file(name: str) -> str:
+        return b"\xff secret".decode()
+
+    with pytest.raises(ConfigErrors) as caught:
+        load("[sites.default]\nkey_file = 'k'", environ={}, read_file=read_file)
+    assert str(caught.value) == "sites.default.key_file: cannot read 'k': it is not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[sites.default]\nkey = '{SECRET}'",
+        f"[sites.default]\nkey = ['{SECRET}']",
+        f"[sites.default]\nkey = '{SECRET}-with-ünicode-in-it'",
+        f"[sites.default]\nkeys = '{SECRET}'",
+        f"[sites.default]\nkeys = ['{SECRET}']",
+        f"[[sites.default.keys]]\nkey = '{SECRET}'\n[[sites.default.keys]]\nkey = '{SECRET}'",
+        f"[sites.default]\nkey = '{SECRET}'\nkey_file = 'k'",
+        f"[sites.default]\nkye = '{SECRET}'",
+        f"key = '{SECRET}'",
+        f"sites = '{SECRET}'",
+        f"sites.default = '{SECRET}'",
+        site(f"token_secret = '{SECRET}'"),
+        site(f"token_secret = {{ a = '{SECRET}' }}"),
+        site(f"callback = '{SECRET}'"),
+        site(f"callback.url = 'http://me:{SECRET}@cms/'"),
+        site(f"callback.url = 'htp://me:{SECRET}@cms/'"),
+        site(f"callback.url = 'http:/me:{SECRET}@cms/'"),
+        site(f"callback.url = 'https:/cms?token={SECRET}'"),
+        site("callback.basic_auth_file = 'secret'"),
+    ],
+)
+def test_no_message_shows_a_secret(text: str) -> None:
+    found = faults(text, contents={"k": SECRET, "secret": SECRET})
+    assert found
+    assert SECRET not in str(found)
+
+
+def test_no_representation_shows_a_secret() -> None:
+    config = read(
+        site(
+            f"token_secret = '{TOKEN_SECRET}'\ncallback = {{url='http://x', basic_auth_file='b'}}"
+        ),
+        contents={"b": "someone:password"},
+    )
+    assert KEY not in repr(config)
+    assert TOKEN_SECRET not in repr(config)
+    assert "password" not in repr(config)

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.demo.driving import DemoWorld
+
+
+@pytest.fixture
+def world() -> DemoWorld:
+    return DemoWorld()

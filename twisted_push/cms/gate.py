@@ -1,0 +1,128 @@
+"""Who lets a client in: a signed token, the CMS, or nobody because everybody may."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from twisted_push.cms.connect import ConnectDialect, forwarded_headers
+from twisted_push.cms.exchange import Exchange
+from twisted_push.cms.grants import Dialect, GrantKeeper, token_digest
+from twisted_push.cms.jwt import SubscriptionToken, TokenVerifier, looks_like_jwt
+from twisted_push.cms.nodejs import NodejsDialect
+from twisted_push.config import CallbackConfig, SiteConfig
+from twisted_push.errors import CmsUnavailable, Disconnect, EngineUnavailable, Refused
+from twisted_push.interfaces import IAuthenticator, IEngine
+from twisted_push.model import ConnectRequest, Grant
+from twisted_push.stats import SiteStats
+
+__all__ = ["MAX_TOKEN_LENGTH", "Gate", "make_gate"]
+
+MAX_TOKEN_LENGTH = 8192
+"""Longest token, in characters, that anybody is asked about; cookies and headers end there, too."""
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@implementer(IAuthenticator)
+@frozen
+class Gate:
+    """Chooses who says who a client is.
+
+    A token that has the form of a JWT is checked against ``tokens`` and never shown to the CMS;
+    without ``tokens`` it is a token like any other. A client without a token is asked about only
+    if it sent one of the headers that are forwarded; else it is let in if the site says so.
+    """
+
+    engine: IEngine
+    clock: IReactorTime
+    anonymous: bool
+    tokens: TokenVerifier | None
+    keeper: GrantKeeper | None
+    exchange: Exchange | None
+    forward_headers: tuple[str, ...]
+
+    def authenticate(self, request: ConnectRequest) -> Deferred[Grant]:
+        return Deferred.fromCoroutine(self._authenticate(request))
+
+    def verify_subscription(self, token: str) -> SubscriptionToken:
+        """Read a token for one channel: see `TokenVerifier.verify_subscription`."""
+        if self.tokens is None or not _fit(token):
+            raise Refused(103)
+        return self.tokens.verify_subscription(token)
+
+    def close(self) -> Deferred[None]:
+        """End every question with `CmsUnavailable`; fires when all connections are gone."""
+        closed = succeed(None) if self.exchange is None else self.exchange.close()
+        if self.keeper is not None:
+            self.keeper.close()
+        return closed
+
+    async def _authenticate(self, request: ConnectRequest) -> Grant:
+        token = request.token
+        if not _fit(token):
+            raise Disconnect(3500)
+        try:
+            if self.tokens is not None and looks_like_jwt(token):
+                return await self._signed(self.tokens, token)
+            if self.keeper is not None and (token or self._recognisable(request)):
+                return await self.keeper.authenticate(request)
+        except EngineUnavailable as error:
+            # Whether there was a logout cannot be known.
+            raise CmsUnavailable(f"the engine: {type(error).__name__}") from None
+        if not token and self.anonymous:
+            return Grant(user="", issued_at=self.clock.seconds())
+        raise Disconnect(3500)
+
+    async def _signed(self, tokens: TokenVerifier, token: str) -> Grant:
+        grant = tokens.verify_connection(token)
+        if not await self.engine.grant_valid(token_digest(token), grant):
+            raise Disconnect(3500)
+        return grant
+
+    def _recognisable(self, request: ConnectRequest) -> bool:
+        return bool(forwarded_headers(request.request, self.forward_headers))
+
+
+def _fit(token: str) -> bool:
+    return len(token) <= MAX_TOKEN_LENGTH and not _UNFIT.search(token)
+
+
+def make_gate(
+    site: SiteConfig,
+    engine: IEngine,
+    reactor: IReactorTime,
+    stats: SiteStats,
+    agent: IAgent | None = None,
+) -> Gate:
+    """Build the gate of a site; ``agent`` replaces the connections to the CMS, for tests."""
+    callback = site.callback
+    exchange = keeper = None
+    forward_headers: tuple[str, ...] = ()
+    if callback is not None:
+        exchange = Exchange(callback, reactor, stats, agent)
+        keeper = GrantKeeper(
+            _dialect(callback, exchange), engine, reactor, callback.grant_ttl, callback.serve_stale
+        )
+        if callback.dialect == "connect":
+            forward_headers = callback.forward_headers
+    return Gate(
+        engine=engine,
+        clock=reactor,
+        anonymous=site.anonymous,
+        tokens=TokenVerifier(site.token_secret, reactor) if site.token_secret else None,
+        keeper=keeper,
+        exchange=exchange,
+        forward_headers=forward_headers,
+    )
+
+
+def _dialect(callback: CallbackConfig, exchange: Exchange) -> Dialect:
+    if callback.dialect == "connect":
+        return ConnectDialect(exchange, callback.forward_headers)
+    return NodejsDialect(exchange, callback.service_key)

@@ -1,0 +1,28 @@
+"""The configuration: its classes, and from the text of a file to one of them. No IO."""
+
+from twisted_push.config.endpoints import check_endpoint
+from twisted_push.config.load import from_mapping, load
+from twisted_push.config.schema import (
+    CallbackConfig,
+    Config,
+    KeyConfig,
+    Limits,
+    Namespace,
+    PresenceConfig,
+    SiteConfig,
+)
+from twisted_push.config.template import template
+
+__all__ = [
+    "CallbackConfig",
+    "Config",
+    "KeyConfig",
+    "Limits",
+    "Namespace",
+    "PresenceConfig",
+    "SiteConfig",
+    "check_endpoint",
+    "from_mapping",
+    "load",
+    "template",
+]

@@ -1,0 +1,133 @@
+"""Checks of a whole configuration: what no single value can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from twisted_push.config.environment import fold
+from twisted_push.config.names import KEY_HINT
+from twisted_push.config.schema import Config, SiteConfig
+from twisted_push.config.walk import Faults, join
+
+__all__ = ["check", "check_site_names", "site_path"]
+
+LATER = "not available in this version"
+
+
+def check(config: Config, faults: Faults) -> None:
+    """Note every fault between the values of ``config``."""
+    _check_later(config, faults)
+    _check_listen(config, faults)
+    _check_hosts(config.sites, faults)
+    _check_secrets(config.sites, faults)
+    for site in config.sites.values():
+        path = site_path(site.name)
+        _check_keys(site, path, faults)
+        _check_namespaces(site, path, faults)
+
+
+def site_path(name: str) -> str:
+    """Give the dotted path of a site."""
+    return join("sites", name)
+
+
+def _check_later(config: Config, faults: Faults) -> None:
+    """Refuse what the file may say one day and this version cannot do."""
+    if config.engine == "redis":
+        faults.add("engine", f"'redis' is {LATER}; use memory")
+    if config.state_dir:
+        faults.add("state_dir", f"a journal is {LATER}; leave it empty")
+    for site in config.sites.values():
+        for index, namespace in enumerate(site.namespaces):
+            path = f"{site_path(site.name)}.namespaces[{index}]"
+            for name in ("client_subscribe", "client_publish"):
+                if getattr(namespace, name) == "cms":
+                    faults.add(f"{path}.{name}", f"'cms' is {LATER}")
+
+
+def _check_listen(config: Config, faults: Faults) -> None:
+    if not config.listen:
+        faults.add("listen", "at least one endpoint is needed")
+    for name in ("listen", "backend_listen"):
+        endpoints = getattr(config, name)
+        for endpoint in _repeated(endpoints):
+            faults.add(name, f"{endpoint!r} is given twice")
+    for endpoint in set(config.listen) & set(config.backend_listen):
+        faults.add(
+            "backend_listen", f"{endpoint!r} is in listen already; leave this empty to share"
+        )
+
+
+def _check_hosts(sites: Mapping[str, SiteConfig], faults: Faults) -> None:
+    owners: dict[str, str] = {}
+    for site in sites.values():
+        path = f"{site_path(site.name)}.hosts"
+        if len(sites) > 1 and not site.hosts and not faults.at(path):
+            faults.add(path, "needed, because there are several sites")
+        for host in _repeated(site.hosts):
+            faults.add(path, f"{host!r} is given twice")
+        for host in site.hosts:
+            owner = owners.setdefault(host, site.name)
+            if owner != site.name:
+                faults.add(path, f"{host!r} belongs to {site_path(owner)} already")
+
+
+def _check_secrets(sites: Mapping[str, SiteConfig], faults: Faults) -> None:
+    """Refuse a secret that two sites share: it would open one site to the other's backend."""
+    keys: dict[str, str] = {}
+    tokens: dict[str, str] = {}
+    for site in sites.values():
+        path = site_path(site.name)
+        for key in site.keys:
+            owner = keys.setdefault(key.key, site.name)
+            if key.key and owner != site.name:
+                faults.add(f"{path}.key", f"{site_path(owner)} has the same key; each has its own")
+        if site.token_secret:
+            owner = tokens.setdefault(site.token_secret, site.name)
+            if owner != site.name:
+                message = f"{site_path(owner)} has the same secret; each has its own"
+                faults.add(f"{path}.token_secret", message)
+
+
+def _check_keys(site: SiteConfig, path: str, faults: Faults) -> None:
+    if not site.keys and not faults.at(*(f"{path}.{name}" for name in ("key", "key_file", "keys"))):
+        faults.add(f"{path}.key", f"needed; {KEY_HINT}")
+    for name in _repeated(key.id for key in site.keys):
+        faults.add(f"{path}.keys", f"the id {name!r} is given twice")
+    for _ in _repeated(key.key for key in site.keys if key.key):
+        faults.add(f"{path}.keys", "two of the keys are the same")
+
+
+def _check_namespaces(site: SiteConfig, path: str, faults: Faults) -> None:
+    seen: set[str] = set()
+    for index, namespace in enumerate(site.namespaces):
+        here = f"{path}.namespaces[{index}]"
+        if namespace.prefix in seen and not faults.at(f"{here}.prefix"):
+            faults.add(f"{here}.prefix", f"{namespace.prefix!r} is given twice")
+        seen.add(namespace.prefix)
+        if (
+            namespace.recover
+            and not namespace.history_size
+            and not faults.at(f"{here}.history_size")
+        ):
+            faults.add(f"{here}.recover", "needs a history_size above 0")
+
+
+def check_site_names(names: Iterable[str], faults: Faults) -> None:
+    """Refuse names of sites that the environment could not tell apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(fold(name), name)
+        if other != name:
+            faults.add(site_path(name), f"too much like {site_path(other)}")
+
+
+def _repeated(items: Iterable[str]) -> list[str]:
+    """Give the items that are there more than once."""
+    seen: set[str] = set()
+    again: list[str] = []
+    for item in items:
+        if item in seen and item not in again:
+            again.append(item)
+        seen.add(item)
+    return again

@@ -1,0 +1,179 @@
+"""What a configuration holds: frozen classes whose fields carry their parsers.
+
+`setting` is one key with its parser and default, `secret` one that may also stand in a file of
+its own (``<name>_file``), `tables` a list of tables; a table is a field with the metadata
+``table``. A field without any of these is no key of the file: it is filled in from others.
+Sizes are in bytes, durations in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import Attribute, field, frozen
+
+from twisted_push.config import names
+from twisted_push.config.endpoints import endpoint
+from twisted_push.config.values import (
+    Parser,
+    boolean,
+    choice,
+    duration,
+    integer,
+    list_of,
+    size,
+    text,
+)
+
+__all__ = [
+    "CallbackConfig",
+    "Config",
+    "KeyConfig",
+    "Limits",
+    "Namespace",
+    "PresenceConfig",
+    "SiteConfig",
+    "keys_of",
+]
+
+SCOPES = ("publish", "read", "manage")
+_file_name = text("the name of a file")
+
+
+def setting(parser: Parser[Any], default: object) -> Any:
+    """Make a field for one key; ``default`` is written as it would be in the file."""
+    return field(default=parser.read(default), metadata={"parser": parser})
+
+
+def secret(parser: Parser[Any], default: object, *, inline: bool = True) -> Any:
+    """Make a field for a secret: in the key, or (with ``inline`` False: only) in a file."""
+    metadata = {"parser": parser, "file": _file_name, "inline": inline}
+    return field(default=default, repr=False, metadata=metadata)
+
+
+def tables(cls: type) -> Any:
+    """Make a field for a list of tables; none by default."""
+    return field(default=(), metadata={"tables": cls})
+
+
+def keys_of(attribute: Attribute[Any]) -> tuple[str, ...]:
+    """Give the keys of the file that fill a field: none, one, or also ``<name>_file``."""
+    name = attribute.name
+    if "file" in attribute.metadata:
+        return (name, f"{name}_file") if attribute.metadata["inline"] else (f"{name}_file",)
+    known = {"parser", "table", "tables"} & set(attribute.metadata)
+    return (name,) if known else ()
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The bounds of the whole process. Where 0 is allowed it means no limit."""
+
+    max_connections: int = setting(integer(), 19000)
+    max_connections_per_address: int = setting(integer(0), 0)
+    max_message_size: int = setting(size(), "64KiB")
+    max_body_size: int = setting(size(), "1MiB")
+    max_outbox: int = setting(size(), "1MiB")
+    stale_close_delay: float = setting(duration(), "10s")
+    ping_interval: float = setting(duration(least=1.0), "25s")
+    pong_timeout: float = setting(duration(), "10s")
+    shutdown_timeout: float = setting(duration(zero=True), "20s")
+    max_commands_per_second: int = setting(integer(0), 100)
+    """Per client, with bursts of twice as many."""
+    max_channels_per_client: int = setting(integer(), 128)
+    max_pending_commands: int = setting(integer(), 256)
+
+
+@frozen(kw_only=True)
+class KeyConfig:
+    """A key of the backend API; ``scopes`` of publish, read, manage say what it may do."""
+
+    id: str = setting(names.key_id(), "default")
+    key: str = secret(names.service_key(), "")
+    scopes: frozenset[str] = field(
+        default=frozenset(SCOPES),
+        metadata={"parser": list_of(choice(*SCOPES))},
+        converter=frozenset,
+    )
+
+
+@frozen(kw_only=True)
+class CallbackConfig:
+    """How the CMS is asked who a client is."""
+
+    url: str = setting(names.callback_url(), "")
+    dialect: str = setting(choice("nodejs", "connect"), "nodejs")
+    forward_headers: tuple[str, ...] = setting(list_of(names.header_name()), ["Cookie"])
+    timeout: float = setting(duration(), "5s")
+    max_concurrent: int = setting(integer(), 20)
+    max_waiting: int = setting(integer(0), 10000)
+    grant_ttl: float = setting(duration(), "1h")
+    serve_stale: float = setting(duration(zero=True), "10m")
+    basic_auth: tuple[str, str] | None = secret(names.basic_auth(), None, inline=False)
+    """User and password."""
+    verify_tls: bool = setting(boolean(), True)
+    max_answer_size: int = setting(size(), "256KiB")
+    service_key: str = field(default="", repr=False)
+    """The site's first key, which the nodejs dialect sends along."""
+
+
+@frozen(kw_only=True)
+class PresenceConfig:
+    """When a user counts as gone."""
+
+    online_grace: float = setting(duration(zero=True), "2s")
+
+
+@frozen(kw_only=True)
+class Namespace:
+    """The rules of the channels whose names begin with ``prefix``.
+
+    Without arguments: the rules of a channel that no namespace fits.
+    """
+
+    prefix: str = setting(names.prefix(), "")
+    history_size: int = setting(integer(0), 0)
+    history_ttl: float = setting(duration(), "10m")
+    recover: bool = setting(boolean(), False)
+    presence: bool = setting(boolean(), False)
+    join_leave: bool = setting(boolean(), False)
+    client_subscribe: str = setting(choice("deny", "token", "cms", "anyone"), "deny")
+    client_publish: str = setting(choice("deny", "cms", "subscriber", "anyone"), "deny")
+    client_history: bool = setting(boolean(), False)
+    client_presence: bool = setting(boolean(), False)
+
+
+@frozen(kw_only=True)
+class SiteConfig:
+    """One CMS. The file gives its keys as ``key``, ``key_file`` or ``keys``."""
+
+    name: str = ""
+    hosts: tuple[str, ...] = setting(list_of(names.host_name()), [])
+    keys: tuple[KeyConfig, ...] = tables(KeyConfig)
+    allowed_origins: tuple[str, ...] = setting(list_of(names.origin()), [])
+    broadcast_channel: str = setting(names.channel_name(), "broadcast")
+    user_channel: str = setting(names.user_channel(), "")
+    anonymous: bool = setting(boolean(), False)
+    token_secret: str | None = secret(names.token_secret(), None)
+    callback: CallbackConfig | None = field(default=None, metadata={"table": CallbackConfig})
+    """None without a ``url``."""
+    presence: PresenceConfig = field(factory=PresenceConfig, metadata={"table": PresenceConfig})
+    namespaces: tuple[Namespace, ...] = tables(Namespace)
+    """In the order of the file: the first whose prefix fits rules."""
+
+
+@frozen(kw_only=True)
+class Config:
+    """The whole configuration. ``sites`` has at least one, by name; it is not to be changed."""
+
+    listen: tuple[str, ...] = setting(list_of(endpoint()), ["tcp:8080:interface=127.0.0.1"])
+    backend_listen: tuple[str, ...] = setting(list_of(endpoint()), [])
+    engine: str = setting(choice("memory", "redis"), "memory")
+    state_dir: str = setting(text("the name of a directory, or empty"), "")
+    trusted_proxies: tuple[str, ...] = setting(list_of(names.network()), [])
+    log_level: str = setting(choice("debug", "info", "warn", "error", "critical"), "info")
+    log_format: str = setting(choice("text", "json"), "text")
+    debug_echo: bool = setting(boolean(), False)
+    limits: Limits = field(factory=Limits, metadata={"table": Limits})
+    sites: Mapping[str, SiteConfig] = field(factory=dict)

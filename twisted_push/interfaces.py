@@ -1,0 +1,196 @@
+"""What a contributor implements: a transport, a codec, an authenticator, an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from twisted_push.errors import Disconnect
+from twisted_push.model import (
+    ChannelOverlay,
+    ClientInfo,
+    ClientRequest,
+    ConnectRequest,
+    Grant,
+    Publication,
+    Recovered,
+    StreamPosition,
+)
+
+__all__ = [
+    "IAuthenticator",
+    "ICodec",
+    "IEngine",
+    "IEngineEvents",
+    "ITransport",
+    "Receiver",
+]
+
+
+class Receiver(Protocol):
+    """The end that a transport talks to: the session of its client."""
+
+    def received(self, payload: bytes) -> None:
+        """Take one message of the client (UTF-8 text)."""
+
+    def received_binary(self) -> None:
+        """Take notice of a binary message, which no dialect here has."""
+
+    def pause(self) -> None:
+        """Send nothing for now: what was sent is not out yet. May be called again and again."""
+
+    def resume(self) -> None:
+        """Send again."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class ITransport(Interface):
+    """One client's connection, outward. It does not contain reading: see `Receiver`.
+
+    ``send`` is synchronous and takes a ready frame, the same object for every client of one
+    codec, so that a fan-out builds it once.
+    """
+
+    request: ClientRequest = Attribute("The opening request: a `ClientRequest`.")
+
+    def send(frame: bytes) -> None:
+        """Write a frame that the transport's codec made. Ignored once closing."""
+
+    def close(disconnect: Disconnect) -> None:
+        """Close in good order with this code; give up on a peer that does not answer."""
+
+    def abort() -> None:
+        """Drop the connection now, with whatever was not sent."""
+
+
+class ICodec(Interface):
+    """Encodes what the server tells on its own accord, for one dialect in one framing.
+
+    Shared by all clients of that kind: a fan-out encodes once per codec.
+    """
+
+    def publication(publication: Publication) -> bytes:
+        """Give the frame of a publication."""
+
+    def joined(channel: str, info: ClientInfo) -> bytes:
+        """Give the frame that tells that a client joined a channel."""
+
+    def left(channel: str, info: ClientInfo) -> bytes:
+        """Give the frame that tells that a client left a channel."""
+
+    def subscribed(channel: str, position: StreamPosition | None, data: bytes | None) -> bytes:
+        """Give the frame for a subscription that the server added."""
+
+    def unsubscribed(channel: str, code: int, reason: str) -> bytes:
+        """Give the frame for a subscription that the server ended."""
+
+    def refreshed(ttl: int | None) -> bytes:
+        """Give the frame for a changed expiry, in seconds from now; None: never."""
+
+    def ping() -> bytes:
+        """Give the frame of a heartbeat."""
+
+
+class IAuthenticator(Interface):
+    """Finds out who a client is."""
+
+    def authenticate(request: ConnectRequest) -> Deferred[Grant]:
+        """Give the grant for what a client presented.
+
+        The Deferred fails with `Disconnect` (not let in), `Refused` (the connect command gets
+        this error) or `CmsUnavailable` (nobody could say).
+        """
+
+
+class IEngineEvents(Interface):
+    """What an engine tells the node of its site."""
+
+    def publication_received(publication: Publication) -> int:
+        """Deliver a publication of a subscribed channel; give the number of clients here."""
+
+    def reset(channel: str, position: StreamPosition) -> None:
+        """Continuity of a subscribed channel cannot be proven any more."""
+
+    def joined(channel: str, info: ClientInfo) -> None:
+        """A client joined a subscribed channel, somewhere."""
+
+    def left(channel: str, info: ClientInfo) -> None:
+        """A client left a subscribed channel, somewhere."""
+
+    def state(connected: bool, why: str) -> None:
+        """The engine came or went."""
+
+
+class IEngine(Interface):
+    """Streams, presence, grants and revocations of one site.
+
+    Every method may fail with an `EngineUnavailable`. ``now`` and all times are unix seconds of
+    the clock that the engine was given.
+    """
+
+    def start(events: IEngineEvents) -> Deferred[None]:
+        """Begin; tell events from now on."""
+
+    def stop() -> Deferred[None]:
+        """End."""
+
+    def publish(
+        publication: Publication, history_size: int, history_ttl: float
+    ) -> Deferred[tuple[StreamPosition | None, int]]:
+        """Append to the channel's stream (``history_size`` 0: none) and announce, atomically.
+
+        The position, and how many clients of this process were given it.
+        """
+
+    def subscribe(channel: str) -> Deferred[None]:
+        """Announce this channel's publications here from now on (for the process)."""
+
+    def unsubscribe(channel: str) -> Deferred[None]:
+        """No longer."""
+
+    def since(
+        channel: str, position: StreamPosition | None, limit: int
+    ) -> Deferred[Recovered]:
+        """Give what came after ``position`` (None: only where the stream stands)."""
+
+    def presence_add(channel: str, info: ClientInfo) -> Deferred[None]:
+        """Enter a client as present."""
+
+    def presence_remove(channel: str, info: ClientInfo) -> Deferred[None]:
+        """Take it out."""
+
+    def presence(channel: str) -> Deferred[Mapping[str, ClientInfo]]:
+        """Give who is in the channel, by client id."""
+
+    def grant_put(token: bytes | None, grant: Grant, until: float) -> Deferred[bool]:
+        """Keep a grant that the CMS answered, by its token's digest (None: nothing to keep).
+
+        False, and nothing kept, if a logout or a kick came after ``grant.issued_at``.
+        """
+
+    def grant_get(token: bytes) -> Deferred[Grant | None]:
+        """Give the grant that is kept, until its time is over."""
+
+    def grant_valid(token: bytes, grant: Grant) -> Deferred[bool]:
+        """Tell whether no logout of the token or of its user beats a grant of a signed token."""
+
+    def grant_forget(user: str) -> Deferred[None]:
+        """Forget the grants of a user, answers on their way included: the CMS is asked anew."""
+
+    def revoke_token(token: bytes, until: float) -> Deferred[None]:
+        """Refuse a token from now on (logout)."""
+
+    def revoke_user(user: str, until: float) -> Deferred[None]:
+        """Refuse every token of a user that is known or was issued up to now (logout)."""
+
+    def overlay_set(user: str, channel: str, overlay: ChannelOverlay) -> Deferred[None]:
+        """Note a channel that the CMS added to or took from a user; later grants override it."""
+
+    def overlays(user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
+        """Give what was noted for a user, by channel."""
+

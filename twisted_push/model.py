@@ -1,0 +1,161 @@
+"""The values that flow through the server: frozen, without behaviour, without IO.
+
+JSON that the server only passes on (``data``, ``info``) is held as ``bytes``: the text as its
+author wrote it, checked once at the door (`twisted_push.jsontext`) and never parsed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+__all__ = [
+    "ChannelGrant",
+    "ChannelOverlay",
+    "ClientInfo",
+    "ClientRequest",
+    "ConnectRequest",
+    "Grant",
+    "Publication",
+    "PublishResult",
+    "Recovered",
+    "ServiceKey",
+    "StreamPosition",
+]
+
+
+@frozen
+class StreamPosition:
+    """A place in a channel's stream: ``offset`` counts publications within one ``epoch``."""
+
+    offset: int
+    epoch: str
+
+
+@frozen
+class ClientInfo:
+    """What others may learn of a client: in presence, join and leave, and published data.
+
+    ``conn_info`` and ``chan_info`` are JSON texts given by the CMS.
+    """
+
+    user: str
+    client: str
+    conn_info: bytes | None = None
+    chan_info: bytes | None = None
+
+
+@frozen
+class Publication:
+    """One message of one channel.
+
+    ``data`` is JSON text, ``time`` unix milliseconds. ``position`` is None where the channel
+    keeps no history. ``extra`` holds the other fields of a message of the nodejs dialect.
+    """
+
+    channel: str
+    data: bytes
+    position: StreamPosition | None = None
+    info: ClientInfo | None = None
+    tags: Mapping[str, str] | None = None
+    extra: Mapping[str, bytes] | None = None
+    time: int = 0
+
+
+@frozen
+class ChannelGrant:
+    """What the CMS said of one granted channel: ``info`` for presence, ``data`` for the client."""
+
+    info: bytes | None = None
+    data: bytes | None = None
+
+
+@frozen
+class ChannelOverlay:
+    """A channel that the CMS added to a user (``added``) or removed from it (None) at a time.
+
+    It changes every grant of the user that was issued up to ``at`` (unix seconds).
+    """
+
+    at: float
+    added: ChannelGrant | None
+
+
+@frozen
+class Grant:
+    """What the CMS answered for a token: who this is and which channels it gets.
+
+    ``issued_at`` is the time (unix seconds) at which the CMS was asked, or the token signed:
+    a revocation at or after it beats the grant. ``expires_at`` (unix seconds) is the end that
+    the CMS set, None for none. With ``client_refresh`` the client itself must bring a new token
+    before that end. ``raw`` keeps what the CMS may want back (the answer's ``meta``).
+    """
+
+    user: str
+    issued_at: float
+    channels: Mapping[str, ChannelGrant] = field(factory=dict)
+    presence_to: frozenset[str] = frozenset()
+    info: bytes | None = None
+    data: bytes | None = None
+    content_tokens: Mapping[str, str] = field(factory=dict)
+    expires_at: float | None = None
+    client_refresh: bool = False
+    raw: bytes | None = field(default=None, repr=False)
+
+
+@frozen
+class ClientRequest:
+    """The browser's opening request as the transport read it.
+
+    ``headers`` has lower-case names and only those that a callback may forward; ``address`` is
+    the peer's, or what a trusted proxy said it is.
+    """
+
+    transport: str
+    address: str
+    host: str = ""
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+
+
+@frozen
+class ConnectRequest:
+    """What a client presented to be let in, as an authenticator is asked about it.
+
+    ``data`` is the client's JSON text; ``channels`` are those whose positions it brought.
+    """
+
+    client: str
+    token: str = field(repr=False)
+    request: ClientRequest
+    protocol: str = "json"
+    name: str = ""
+    version: str = ""
+    data: bytes | None = None
+    channels: tuple[str, ...] = ()
+
+
+@frozen
+class ServiceKey:
+    """A key of the backend API: its id for logs, its SHA-256 digest, and what it may do."""
+
+    id: str
+    digest: bytes = field(repr=False)
+    scopes: frozenset[str]
+
+
+@frozen
+class PublishResult:
+    """The answer to a publish: where it stands, and how many clients here were given it."""
+
+    position: StreamPosition | None
+    recipients: int
+
+
+@frozen
+class Recovered:
+    """What a stream has after a position; ``complete`` only if provably nothing is missing."""
+
+    publications: tuple[Publication, ...]
+    position: StreamPosition
+    complete: bool
