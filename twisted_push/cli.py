@@ -393,3 +393,7 @@ def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("users", _users, "list the users that are connected")
     add("connections", _connections, "list the connections")
     add("info", _info, "tell how the server is doing")
+
+
+if __name__ == "__main__":
+    main()

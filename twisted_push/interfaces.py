@@ -36,8 +36,11 @@ class Receiver(Protocol):
     def received(self, payload: bytes) -> None:
         """Take one message of the client (UTF-8 text)."""
 
-    def received_binary(self) -> None:
-        """Take notice of a binary message, which no dialect here has."""
+    def received_binary(self, payload: bytes) -> None:
+        """Take one binary message."""
+
+    def pinged(self) -> bool:
+        """Tell whether a ping of the transport is to be answered: not when it is one of a flood."""
 
     def pause(self) -> None:
         """Send nothing for now: what was sent is not out yet. May be called again and again."""

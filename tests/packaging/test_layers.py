@@ -21,10 +21,11 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors", "jsontext"}),
     frozenset({"interfaces"}),
+    frozenset({"config"}),
     frozenset(
-        {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols"},
+        {"policy", "hub", "history", "presence", "wheel", "stats", "protocols"},
     ),
-    frozenset({"session", "cms", "engines", "web"}),
+    frozenset({"session", "cms", "engines", "web", "configfile", "client"}),
     frozenset({"node"}),
     frozenset({"dialects"}),
     frozenset({"transports", "backend", "ops", "demo", "systemd"}),
@@ -36,7 +37,7 @@ LAYER_OF = {unit: number for number, units in enumerate(LAYERS) for unit in unit
 SIDEWAYS = frozenset({("jsontext", "errors")})
 
 #: The layers that do no IO, and what they therefore must not import.
-PURE_LAYERS = range(3)
+PURE_LAYERS = range(4)
 IO_MODULES = ("twisted.web", "autobahn", "treq", "sqlite3", "redis", "hiredis")
 
 #: The only units whose functions may import the global reactor.

@@ -1,0 +1,3 @@
+"""How CMSes act on their site: the HTTP API."""
+
+__all__ = ["api", "requests"]

@@ -1,0 +1,127 @@
+"""The HTTP API: ``POST /api/<method>``, a service key in ``X-API-Key``, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from twisted_push.backend.methods import Methods
+from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded, Refused
+from twisted_push.jsontext import JsonError
+from twisted_push.model import ServiceKey
+from twisted_push.node.node import Node
+from twisted_push.web import address_of, answer_json, bad_header, header
+
+__all__ = ["Api"]
+
+RETRY_AFTER = b"1"
+"""Seconds after which a request that the engine could not take may be tried again."""
+
+_STATUS = {100: 500, 101: 401, 103: 403, 104: 404, 106: 413, 108: 501, 111: 429}
+"""HTTP statuses of errors for those who want them (`X-Centrifugo-Error-Mode: transport`)."""
+
+_log = Logger()
+
+
+class Api(Resource):
+    """All methods for all sites: the key selects the site."""
+
+    isLeaf = True
+
+    def __init__(self, nodes: Sequence[Node], clock: IReactorTime) -> None:
+        super().__init__()
+        self._nodes = tuple(nodes)
+        self._clock = clock
+        self._methods = Methods()
+
+    def render(self, request: Request) -> bytes | int:
+        fault = bad_header(request)
+        if fault is not None:
+            return self._refuse(request, 400, Refused(107, f"bad request: {fault}"))
+        found = self._authenticate(header(request, "X-API-Key") or "")
+        if found is None:
+            return self._unauthorized(request)
+        if request.method != b"POST":
+            request.setHeader(b"Allow", b"POST")
+            return self._refuse(request, 405, Refused(107, "bad request: use POST"))
+        if request.too_large:
+            request.setHeader(b"Connection", b"close")
+            return self._refuse(request, 413, Refused(106, "limit exceeded: the body is too large"))
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+        answering = Deferred.fromCoroutine(self._answer(request, *found))
+        answering.addCallback(self._write, request, gone)
+        return NOT_DONE_YET
+
+    def _authenticate(self, presented: str) -> tuple[Node, ServiceKey] | None:
+        """Find whose key this is. Every site is asked, so that time tells nothing."""
+        found = None
+        for node in self._nodes:
+            key = node.context.policy.service_key(presented)
+            if key is not None:
+                found = (node, key)
+        return found
+
+    def _unauthorized(self, request: Request) -> bytes:
+        given = header(request, "X-API-Key") is not None
+        why = "the key in X-API-Key is not valid" if given else "the header X-API-Key is missing"
+        _log.warn(
+            "API request refused: {why}, from {address}", why=why, address=address_of(request, ())
+        )
+        return self._refuse(request, 401, Refused(101, f"unauthorized: {why}"))
+
+    async def _answer(self, request: Request, node: Node, key: ServiceKey) -> bytes:
+        began = self._clock.seconds()
+        name = b"/".join(request.postpath).decode("latin-1")
+        body = request.content.getvalue() or b"{}"
+        outcome = "ok"
+        try:
+            result = await self._methods.run(node, key, name, body)
+            return answer_json(request, 200, {"result": result})
+        except JsonError as error:
+            outcome = "bad_request"
+            return self._refuse(request, 400, Refused(107, f"bad request: {error}"))
+        except Refused as error:
+            outcome = "refused"
+            return self._refuse(request, self._status(request, error), error)
+        except EngineUnavailable as error:
+            outcome = "unavailable"
+            return self._unavailable(request, error)
+        except Exception:
+            outcome = "error"
+            _log.failure("{site}: {method} failed", site=node.context.name, method=name)
+            return self._refuse(request, 500, Refused(100))
+        finally:
+            method = name if name in self._methods.names else "unknown"
+            stats = node.context.stats
+            stats.api_requests[method, outcome] += 1
+            stats.api_duration.observe(self._clock.seconds() - began)
+
+    def _status(self, request: Request, error: Refused) -> int:
+        if error.code == 104:
+            return 404
+        if error.code == 103:
+            return 403
+        wanted = header(request, "X-Centrifugo-Error-Mode") == "transport"
+        return _STATUS.get(error.code, 400) if wanted else 200
+
+    def _unavailable(self, request: Request, error: EngineUnavailable) -> bytes:
+        executed = "unknown" if isinstance(error, OutcomeUnknown) else "no"
+        if isinstance(error, NotConnected | Overloaded | OutcomeUnknown):
+            request.setHeader(b"Retry-After", RETRY_AFTER)
+        fault = {"code": 100, "message": "the engine is not available"}
+        return answer_json(request, 503, {"error": fault, "executed": executed})
+
+    def _refuse(self, request: Request, status: int, error: Refused) -> bytes:
+        return answer_json(request, status, {"error": {"code": error.code, "message": error.text}})
+
+    def _write(self, body: bytes, request: Request, gone: list[Failure]) -> None:
+        if not gone:
+            request.write(body)
+            request.finish()

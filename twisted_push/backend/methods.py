@@ -1,0 +1,253 @@
+"""The methods of the HTTP API: each takes its request and gives its result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from msgspec import Raw
+
+from twisted_push.backend import requests
+from twisted_push.errors import Disconnect, EngineUnavailable, Refused
+from twisted_push.jsontext import JsonError, decoder
+from twisted_push.model import ChannelGrant, ClientInfo, PublishResult, ServiceKey, StreamPosition
+from twisted_push.node.backend import Backend, Target
+from twisted_push.node.node import Node
+from twisted_push.session import Session
+
+__all__ = ["MAX_ITEMS", "Method", "Methods"]
+
+MAX_ITEMS = 10_000
+"""Most channels of a broadcast, and most commands of a batch."""
+
+Result = Mapping[str, object]
+
+
+@frozen
+class Method:
+    """One method: the scope that a key needs, how its request is read, and what it does."""
+
+    scope: str
+    read: Callable[[bytes], Any]
+    run: Callable[[Backend, Any], Awaitable[Result]]
+
+
+class Methods:
+    """All methods, by name."""
+
+    def __init__(self) -> None:
+        self._methods: Mapping[str, Method] = {
+            "publish": Method("publish", decoder(requests.Publish), _publish),
+            "broadcast": Method("publish", decoder(requests.Broadcast), _broadcast),
+            "subscribe": Method("manage", decoder(requests.Subscribe), _subscribe),
+            "unsubscribe": Method("manage", decoder(requests.Unsubscribe), _unsubscribe),
+            "disconnect": Method("manage", decoder(requests.Disconnect), _disconnect),
+            "refresh": Method("manage", decoder(requests.Refresh), _refresh),
+            "logout": Method("manage", decoder(requests.Logout), _logout),
+            "presence": Method("read", decoder(requests.ChannelRequest), _presence),
+            "presence_stats": Method("read", decoder(requests.ChannelRequest), _presence_stats),
+            "channels": Method("read", decoder(requests.Channels), _channels),
+            "connections": Method("read", decoder(requests.Connections), _connections),
+            "users": Method("read", decoder(requests.Nothing), _users),
+            "info": Method("read", decoder(requests.Nothing), _info),
+        }
+        self._read_batch: Callable[[bytes], requests.Batch] = decoder(requests.Batch)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every method's name."""
+        return (*self._methods, "batch")
+
+    async def run(self, node: Node, key: ServiceKey, name: str, body: bytes) -> Result:
+        """Carry out one method on a site.
+
+        Raises JsonError (the request), Refused and EngineUnavailable.
+        """
+        if name == "batch":
+            return await self._batch(node, key, self._read_batch(body))
+        method = self._methods.get(name)
+        if method is None:
+            raise Refused(104)
+        node.context.policy.check_scope(key, method.scope)
+        return await method.run(node.backend, method.read(body))
+
+    async def _batch(self, node: Node, key: ServiceKey, batch: requests.Batch) -> Result:
+        """Carry out commands in their order; one that fails fails alone."""
+        if len(batch.commands) > MAX_ITEMS:
+            raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} commands")
+        return {"replies": [await self._one(node, key, item) for item in batch.commands]}
+
+    async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw]) -> Result:
+        if len(item) != 1:
+            return _error(Refused(107, "bad request: a command has exactly one method"))
+        [(name, body)] = item.items()
+        if name == "batch":
+            return _error(Refused(107, "bad request: a batch in a batch"))
+        return await _result_or_error(self.run(node, key, name, bytes(body)), name)
+
+
+async def _result_or_error(doing: Awaitable[Result], name: str) -> Result:
+    try:
+        return {name: await doing}
+    except JsonError as error:
+        return _error(Refused(107, f"bad request: {error}"))
+    except Refused as error:
+        return _error(error)
+    except EngineUnavailable:
+        return _error(Refused(100))
+
+
+def _error(error: Refused) -> Result:
+    return {"error": {"code": error.code, "message": error.text}}
+
+
+def _text(raw: object) -> bytes | None:
+    """Give the JSON text of a field; None where it is missing or null."""
+    text = bytes(raw) if isinstance(raw, Raw) else b"null"
+    return None if text == b"null" else text
+
+
+def _target(request: Any) -> Target:
+    return Target(request.user, request.client, request.session)
+
+
+def _check_supported(request: requests.Publish | requests.Broadcast) -> None:
+    """Refuse what would be promised but not kept."""
+    for name in ("idempotency_key", "version", "version_epoch"):
+        if getattr(request, name):
+            raise Refused(108, f"not available: {name} is not supported yet")
+    if request.delta:
+        raise Refused(108, "not available: delta is not supported")
+
+
+def _published(result: PublishResult) -> Result:
+    position = result.position
+    place = {} if position is None else {"offset": position.offset, "epoch": position.epoch}
+    return {**place, "recipients": result.recipients}
+
+
+async def _publish(backend: Backend, request: requests.Publish) -> Result:
+    _check_supported(request)
+    result = await backend.publish(
+        request.channel,
+        bytes(request.data),
+        tags=request.tags,
+        skip_history=request.skip_history,
+    )
+    return _published(result)
+
+
+async def _broadcast(backend: Backend, request: requests.Broadcast) -> Result:
+    _check_supported(request)
+    if len(request.channels) > MAX_ITEMS:
+        raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
+    data = bytes(request.data)
+
+    async def publish(channel: str) -> Result:
+        result = await backend.publish(
+            channel, data, tags=request.tags, skip_history=request.skip_history
+        )
+        return _published(result)
+
+    return {"responses": [await _result_or_error(publish(c), "result") for c in request.channels]}
+
+
+async def _subscribe(backend: Backend, request: requests.Subscribe) -> Result:
+    since = request.recover_since
+    await backend.subscribe(
+        _target(request),
+        request.channel,
+        ChannelGrant(_text(request.info), _text(request.data)),
+        since=StreamPosition(since.offset, since.epoch) if since else None,
+        expires_at=float(request.expire_at) if request.expire_at else None,
+    )
+    return {}
+
+
+async def _unsubscribe(backend: Backend, request: requests.Unsubscribe) -> Result:
+    await backend.unsubscribe(_target(request), request.channel)
+    return {}
+
+
+async def _disconnect(backend: Backend, request: requests.Disconnect) -> Result:
+    wanted = request.disconnect
+    disconnect = Disconnect(3503) if wanted is None else Disconnect(wanted.code, wanted.reason)
+    if not 3000 <= disconnect.code <= 4999:
+        raise Refused(107, "bad request: a close code is between 3000 and 4999")
+    await backend.disconnect(_target(request), disconnect, request.whitelist or ())
+    return {}
+
+
+async def _refresh(backend: Backend, request: requests.Refresh) -> Result:
+    await backend.refresh(
+        _target(request),
+        expired=request.expired,
+        expire_at=None if request.expire_at is None else float(request.expire_at),
+        info=_text(request.info),
+    )
+    return {}
+
+
+async def _logout(backend: Backend, request: requests.Logout) -> Result:
+    await backend.logout(token=request.token, user=request.user)
+    return {}
+
+
+def _client(info: ClientInfo) -> Result:
+    extra = {"conn_info": info.conn_info, "chan_info": info.chan_info}
+    texts = {name: msgspec.Raw(text) for name, text in extra.items() if text is not None}
+    return {"user": info.user, "client": info.client, **texts}
+
+
+async def _presence(backend: Backend, request: requests.ChannelRequest) -> Result:
+    clients = await backend.presence(request.channel)
+    return {"presence": {client: _client(info) for client, info in clients.items()}}
+
+
+async def _presence_stats(backend: Backend, request: requests.ChannelRequest) -> Result:
+    clients = await backend.presence(request.channel)
+    users = {info.user for info in clients.values()}
+    return {"num_clients": len(clients), "num_users": len(users)}
+
+
+async def _channels(backend: Backend, request: requests.Channels) -> Result:
+    counts = backend.channels(request.pattern)
+    return {"channels": {name: {"num_clients": count} for name, count in counts.items()}}
+
+
+def _connection(session: Session) -> Result:
+    return {
+        "client": session.client,
+        "user": session.user,
+        "channels": sorted(session.subscriptions),
+        "transport": session.transport.request.transport,
+        "connected_since": int(session.connected_at),
+    }
+
+
+async def _connections(backend: Backend, request: requests.Connections) -> Result:
+    found = backend.connections(user=request.user, channel=request.channel)
+    return {"connections": [_connection(session) for session in found]}
+
+
+async def _users(backend: Backend, request: requests.Nothing) -> Result:
+    return {"users": {u: {"num_clients": count} for u, count in backend.users().items()}}
+
+
+async def _info(backend: Backend, request: requests.Nothing) -> Result:
+    info = backend.info()
+    return {
+        "nodes": [
+            {
+                "uid": info.uid,
+                "name": info.name,
+                "version": info.version,
+                "num_clients": info.num_clients,
+                "num_users": info.num_users,
+                "num_channels": info.num_channels,
+                "uptime": info.uptime,
+            }
+        ]
+    }

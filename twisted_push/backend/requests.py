@@ -1,0 +1,149 @@
+"""The requests of the HTTP API: what each method takes. A field that is not here is refused.
+
+Source: the client protocol's specification, section 6; ``connections``, ``users`` and ``logout``
+are ours. ``data`` and ``info`` are JSON that is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+__all__ = [
+    "Batch",
+    "Broadcast",
+    "ChannelRequest",
+    "Channels",
+    "Connections",
+    "Disconnect",
+    "DisconnectCode",
+    "Logout",
+    "Nothing",
+    "Publish",
+    "Refresh",
+    "Since",
+    "Subscribe",
+    "Unsubscribe",
+]
+
+
+class Publish(Struct, forbid_unknown_fields=True):
+    """``publish``."""
+
+    channel: str
+    data: Raw
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    delta: bool = False
+    idempotency_key: str | None = None
+    version: int | None = None
+    version_epoch: str | None = None
+
+
+class Broadcast(Struct, forbid_unknown_fields=True):
+    """``broadcast``: one publication into several channels."""
+
+    channels: list[str]
+    data: Raw
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    delta: bool = False
+    idempotency_key: str | None = None
+    version: int | None = None
+    version_epoch: str | None = None
+
+
+class Since(Struct, forbid_unknown_fields=True):
+    """A position."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+class Subscribe(Struct, forbid_unknown_fields=True):
+    """``subscribe``; ``expire_at`` unix seconds."""
+
+    channel: str
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    info: Raw | UnsetType | None = UNSET
+    data: Raw | UnsetType | None = UNSET
+    recover_since: Since | None = None
+    expire_at: int | None = None
+
+
+class Unsubscribe(Struct, forbid_unknown_fields=True):
+    """``unsubscribe``."""
+
+    channel: str
+    user: str = ""
+    client: str = ""
+    session: str = ""
+
+
+class DisconnectCode(Struct, forbid_unknown_fields=True):
+    """The close code that a client gets."""
+
+    code: int
+    reason: str = ""
+
+
+class Disconnect(Struct, forbid_unknown_fields=True):
+    """``disconnect``."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    whitelist: list[str] | None = None
+    disconnect: DisconnectCode | None = None
+
+
+class Refresh(Struct, forbid_unknown_fields=True):
+    """``refresh``; ``expire_at`` unix seconds, 0: never."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    expired: bool = False
+    expire_at: int | None = None
+    info: Raw | UnsetType | None = UNSET
+
+
+class ChannelRequest(Struct, forbid_unknown_fields=True):
+    """``presence`` and ``presence_stats``."""
+
+    channel: str
+
+
+class Channels(Struct, forbid_unknown_fields=True):
+    """``channels``: a glob, empty for all."""
+
+    pattern: str = ""
+
+
+class Connections(Struct, forbid_unknown_fields=True):
+    """``connections``: of a user ("" for anonymous), of a channel, or all."""
+
+    user: str | None = None
+    channel: str | None = None
+
+
+class Logout(Struct, forbid_unknown_fields=True):
+    """``logout``: one token, or all of a user."""
+
+    token: str = ""
+    user: str = ""
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """``info`` and ``users`` take nothing."""
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """``batch``: each command an object of one method with its request.
+
+    ``parallel`` is accepted: the replies keep the order of the commands either way.
+    """
+
+    commands: list[dict[str, Raw]]
+    parallel: bool = False

@@ -1,0 +1,335 @@
+"""The native dialect: commands of the client protocol become verbs of the node.
+
+Commands of one client are carried out one after the other, in their order: so replies that
+depend on each other keep theirs. Sources: the client protocol's specification, sections 1 to 4.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from twisted_push.errors import (
+    CmsUnavailable,
+    Disconnect,
+    EngineUnavailable,
+    ProtocolError,
+    Refused,
+)
+from twisted_push.jsontext import Raw
+from twisted_push.model import ConnectRequest, StreamPosition
+from twisted_push.node.channels import Joined
+from twisted_push.node.node import Connected, Node
+from twisted_push.protocols.centrifugal import (
+    CentrifugalCodec,
+    ChannelParams,
+    Command,
+    ConnectParams,
+    ConnectResult,
+    PresenceResult,
+    PresenceStatsResult,
+    PublishParams,
+    RefreshParams,
+    RefreshResult,
+    SubscribeParams,
+    SubscribeResult,
+    error_reply,
+    info_shape,
+    publication_shape,
+    raw,
+    read_commands,
+    reply,
+    subscribe_result,
+)
+from twisted_push.session import Kind, Session, State, Subscription
+
+__all__ = ["CentrifugalDialect"]
+
+_log = Logger()
+
+
+class CentrifugalDialect:
+    """Speaks for all clients of this dialect on one node. It keeps nothing itself."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._handlers: dict[str, Callable[[Session, Command], Awaitable[None]]] = {
+            "connect": self._connect,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "publish": self._publish,
+            "presence": self._presence,
+            "presence_stats": self._presence_stats,
+            "history": self._not_available,
+            "rpc": self._not_available,
+            "send": self._send,
+            "refresh": self._refresh,
+            "sub_refresh": self._sub_refresh,
+            "ping": self._ping,
+        }
+
+    # --- Reading -----------------------------------------------------------------------------
+
+    def received(self, session: Session, payload: bytes) -> None:
+        """Take one message of a client: its commands begin, or wait for those before them."""
+        limits = self._node.context.policy.limits
+        try:
+            commands = read_commands(payload)
+        except ProtocolError as error:
+            self._end(session, Disconnect(3501), str(error))
+            return
+        for command in commands:
+            if session.closed or not self._node.allow(session):
+                return
+            if command.params is None:
+                session.pong_due = None
+            elif session.work is None:
+                self._start(session, command)
+            elif session.waiting is not None and len(session.waiting) >= limits.max_pending_commands:
+                self._end(session, Disconnect(3013), "too many commands are waiting")
+            else:
+                session.waiting = session.waiting or deque()
+                session.waiting.append(command)
+
+    def received_binary(self, session: Session) -> None:
+        """Refuse what can only be the protobuf form of the protocol."""
+        self._end(session, Disconnect(3506), "a binary message")
+
+    def _start(self, session: Session, command: Command) -> None:
+        work = Deferred.fromCoroutine(self._carry_out(session, command))
+        if not work.called:
+            session.work = work
+
+    async def _carry_out(self, session: Session, command: Command) -> None:
+        """Carry out a command and those that came meanwhile."""
+        try:
+            await self._command(session, command)
+            while session.waiting and not session.closed:
+                await self._command(session, cast("Command", session.waiting.popleft()))
+        except CancelledError:
+            pass  # The session was finished meanwhile.
+        finally:
+            session.work = session.waiting = None
+
+    async def _command(self, session: Session, command: Command) -> None:
+        """Carry out one command; every refusal becomes an answer here."""
+        stats = self._node.context.stats
+        stats.commands[command.method or "unknown"] += 1
+        try:
+            if session.state is State.NEW and command.method != "connect":
+                raise Disconnect(3501, "connect first")
+            if isinstance(command.params, Refused):
+                raise command.params
+            await self._handlers[command.method](session, command)
+        except Refused as error:
+            stats.command_errors[error.code] += 1
+            self._refuse(session, command, error)
+        except Disconnect as disconnect:
+            self._end(session, disconnect, "")
+        except CmsUnavailable as error:
+            self._end(session, Disconnect(3004), f"the CMS gave no answer: {error}")
+        except EngineUnavailable as error:
+            stats.command_errors[100] += 1
+            self._answer(session, error_reply(command, Refused(100)))
+            _log.warn("{site}: {why}", site=self._node.context.name, why=error)
+        except CancelledError:
+            raise
+        except Exception:
+            _log.failure("{site}: {method} failed", site=self._site, method=command.method)
+            self._end(session, Disconnect(3004), "an error of the server")
+
+    @property
+    def _site(self) -> str:
+        return self._node.context.name
+
+    def _refuse(self, session: Session, command: Command, error: Refused) -> None:
+        if command.method == "connect":
+            self._log_refusal(session, error.code, error.text, "")
+        if command.id:
+            self._answer(session, error_reply(command, error))
+
+    def _end(self, session: Session, disconnect: Disconnect, why: str) -> None:
+        """Close a client that did something wrong, or was not let in; and say why in the log."""
+        if session.closed:
+            return
+        self._log_refusal(session, disconnect.code, disconnect.text, why)
+        self._node.finish(session, disconnect)
+
+    def _log_refusal(self, session: Session, code: int, text: str, why: str) -> None:
+        _log.info(
+            "{site}: client refused: {code} {text}{why}, from {address}",
+            site=self._site,
+            code=code,
+            text=text,
+            why=f" ({why})" if why else "",
+            address=session.transport.request.address,
+        )
+
+    def _answer(self, session: Session, message: bytes) -> None:
+        session.deliver(cast("CentrifugalCodec", session.codec).frame(message))
+
+    # --- The connection ----------------------------------------------------------------------
+
+    async def _connect(self, session: Session, command: Command) -> None:
+        params = cast("ConnectParams", command.params)
+        request = ConnectRequest(
+            client=session.client,
+            token=params.token,
+            request=session.transport.request,
+            name=params.name[:128],
+            version=params.version[:128],
+            data=bytes(params.data) if isinstance(params.data, Raw) else None,
+            channels=tuple(params.subs)[: self._node.context.policy.limits.max_channels_per_client],
+        )
+        since = {
+            channel: StreamPosition(place.offset, place.epoch)
+            for channel, place in params.subs.items()
+            if place.recover
+        }
+        connected = await self._node.connect(session, request, since)
+        self._answer(session, reply(command, self._connect_result(session, connected)))
+        for joined in connected.joined:
+            self._node.channels.go_live(session, joined.subscription)
+
+    def _connect_result(self, session: Session, connected: Connected) -> ConnectResult:
+        context = self._node.context
+        now = context.clock.seconds()
+        expires, ttl = _expiry(connected.grant.expires_at, now)
+        return ConnectResult(
+            client=session.client,
+            version=f"twisted_push {context.version}",
+            subs={j.subscription.channel: _join_result(self._node, j) for j in connected.joined},
+            data=raw(connected.grant.data),
+            expires=expires and connected.grant.client_refresh,
+            ttl=ttl if connected.grant.client_refresh else 0,
+            ping=max(1, round(context.policy.limits.ping_interval)),
+            pong=True,
+            session=session.secret,
+            node=context.uid,
+            time=int(now * 1000),
+        )
+
+    async def _refresh(self, session: Session, command: Command) -> None:
+        params = cast("RefreshParams", command.params)
+        if not params.token:
+            raise Refused(107, "bad request: refresh needs a token")
+        request = ConnectRequest(
+            client=session.client, token=params.token, request=session.transport.request
+        )
+        grant = await self._node.refresh(session, request)
+        expires, ttl = _expiry(grant.expires_at, self._node.context.clock.seconds())
+        result = RefreshResult(
+            client=session.client,
+            version=f"twisted_push {self._node.context.version}",
+            expires=expires,
+            ttl=ttl,
+        )
+        self._answer(session, reply(command, result))
+
+    async def _ping(self, session: Session, command: Command) -> None:
+        self._answer(session, reply(command))
+
+    async def _send(self, session: Session, command: Command) -> None:
+        """Take notice: a message to the CMS needs a callback that there is not yet."""
+
+    async def _not_available(self, session: Session, command: Command) -> None:
+        raise Refused(108)
+
+    # --- Channels ----------------------------------------------------------------------------
+
+    async def _subscribe(self, session: Session, command: Command) -> None:
+        params = cast("SubscribeParams", command.params)
+        policy = self._node.context.policy
+        policy.check_channel(params.channel)
+        if params.channel in session.subscriptions:
+            raise Refused(105)
+        subscription = Subscription(params.channel, Kind.CLIENT)
+        if policy.subscribes_by(params.channel) == "token":
+            self._apply_token(session, subscription, params.token)
+        since = StreamPosition(params.offset, params.epoch) if params.recover else None
+        joined = await self._node.channels.join(session, subscription, since)
+        result = _join_result(self._node, joined)
+        result.expires, result.ttl = _expiry(
+            subscription.expires_at, self._node.context.clock.seconds()
+        )
+        self._answer(session, reply(command, result))
+        self._node.channels.go_live(session, subscription)
+        if subscription.expires_at is not None:
+            self._node.look_at(session)
+
+    def _apply_token(self, session: Session, subscription: Subscription, token: str) -> None:
+        """Take from a subscription token what it says. Raises Refused (103, 109)."""
+        claims = self._node.context.gate.verify_subscription(token)
+        if claims.channel != subscription.channel or claims.user != session.user:
+            raise Refused(103)
+        subscription.info = claims.info
+        subscription.expires_at = claims.expires_at
+
+    async def _sub_refresh(self, session: Session, command: Command) -> None:
+        params = cast("RefreshParams", command.params)
+        subscription = session.subscriptions.get(params.channel)
+        if subscription is None or subscription.kind is not Kind.CLIENT:
+            raise Refused(103)
+        self._apply_token(session, subscription, params.token)
+        self._node.look_at(session)
+        expires, ttl = _expiry(subscription.expires_at, self._node.context.clock.seconds())
+        self._answer(session, reply(command, RefreshResult(expires=expires, ttl=ttl)))
+
+    async def _unsubscribe(self, session: Session, command: Command) -> None:
+        channel = cast("ChannelParams", command.params).channel
+        subscription = session.subscriptions.get(channel)
+        if subscription is not None and subscription.kind is Kind.GRANTED:
+            raise Refused(103)  # The CMS gave it, and the CMS takes it.
+        self._node.channels.leave(session, channel)
+        self._answer(session, reply(command))
+
+    async def _publish(self, session: Session, command: Command) -> None:
+        params = cast("PublishParams", command.params)
+        policy = self._node.context.policy
+        policy.check_channel(params.channel)
+        policy.check_publish(params.channel, subscribed=params.channel in session.subscriptions)
+        info = session.info(params.channel)
+        await self._node.backend.publish(params.channel, bytes(params.data), info=info)
+        self._answer(session, reply(command))
+
+    async def _presence(self, session: Session, command: Command) -> None:
+        clients = await self._clients_of(session, command)
+        shapes = {client: info_shape(info) for client, info in clients.items()}
+        self._answer(session, reply(command, PresenceResult(shapes)))
+
+    async def _presence_stats(self, session: Session, command: Command) -> None:
+        clients = await self._clients_of(session, command)
+        users = {info.user for info in clients.values()}
+        self._answer(session, reply(command, PresenceStatsResult(len(clients), len(users))))
+
+    async def _clients_of(self, session: Session, command: Command) -> Any:
+        channel = cast("ChannelParams", command.params).channel
+        policy = self._node.context.policy
+        policy.check_channel(channel)
+        policy.check_client_presence(channel, subscribed=channel in session.subscriptions)
+        return await self._node.backend.presence(channel)
+
+
+def _expiry(expires_at: float | None, now: float) -> tuple[bool, int]:
+    """Give whether there is an end, and in how many seconds."""
+    if expires_at is None:
+        return False, 0
+    return True, max(1, int(expires_at - now))
+
+
+def _join_result(node: Node, joined: Joined) -> SubscribeResult:
+    subscription = joined.subscription
+    result = subscribe_result(subscription.position, subscription.data)
+    result.recoverable = (
+        joined.recovered is not None
+        and node.context.policy.namespace(subscription.channel).recover
+    )
+    if joined.was_recovering and joined.recovered is not None:
+        result.was_recovering = True
+        result.recovered = joined.recovered.complete
+        result.publications = [publication_shape(p) for p in joined.recovered.publications]
+    return result

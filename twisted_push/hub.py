@@ -1,0 +1,90 @@
+"""The sessions of one site that are let in: by client, user, token and channel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["Hub", "Member"]
+
+
+class Member(Hashable, Protocol):
+    """What the hub must know of a session."""
+
+    @property
+    def client(self) -> str:
+        """The id of the connection."""
+
+    @property
+    def user(self) -> str:
+        """The user, "" for anonymous."""
+
+    @property
+    def token_digest(self) -> bytes | None:
+        """What its token is known by, if it had one."""
+
+
+_M = TypeVar("_M", bound=Member)
+_K = TypeVar("_K")
+
+
+def _discard(index: dict[_K, set[_M]], key: _K, member: _M) -> bool:
+    """Take a member out of one index; tell whether the key is gone with it."""
+    members = index.get(key)
+    if members is None:
+        return False
+    members.discard(member)
+    if not members:
+        del index[key]
+        return True
+    return False
+
+
+class Hub(Generic[_M]):
+    """Indexes over the members. What they give is live: copy before calling out."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, _M] = {}
+        self.users: dict[str, set[_M]] = {}
+        self.channels: dict[str, set[_M]] = {}
+        self._tokens: dict[bytes, set[_M]] = {}
+
+    def add(self, member: _M) -> None:
+        """Enter a member under its client, user and token."""
+        self.clients[member.client] = member
+        self.users.setdefault(member.user, set()).add(member)
+        if member.token_digest is not None:
+            self._tokens.setdefault(member.token_digest, set()).add(member)
+
+    def remove(self, member: _M) -> None:
+        """Take a member out, but for its channels. One that is not there is no error."""
+        if self.clients.pop(member.client, None) is None:
+            return
+        _discard(self.users, member.user, member)
+        if member.token_digest is not None:
+            _discard(self._tokens, member.token_digest, member)
+
+    def join(self, channel: str, member: _M) -> None:
+        """Let a member receive a channel."""
+        self.channels.setdefault(channel, set()).add(member)
+
+    def leave(self, channel: str, member: _M) -> None:
+        """No longer."""
+        _discard(self.channels, channel, member)
+
+    def of_user(self, user: str) -> tuple[_M, ...]:
+        """Give the members of a user."""
+        return tuple(self.users.get(user, ()))
+
+    def of_token(self, digest: bytes) -> tuple[_M, ...]:
+        """Give the members that came with a token."""
+        return tuple(self._tokens.get(digest, ()))
+
+    def of_channel(self, channel: str) -> Collection[_M]:
+        """Give the members that receive a channel, live."""
+        return self.channels.get(channel, ())
+
+    def counts(self) -> Mapping[str, int]:
+        """Give the number of members in each channel."""
+        return {channel: len(members) for channel, members in self.channels.items()}
+

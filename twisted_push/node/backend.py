@@ -1,0 +1,274 @@
+"""What the CMS may ask of its site.
+
+Whoever calls has checked the key and its scope. Everything here raises Refused for what makes no
+sense and EngineUnavailable for what could not be done.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from attrs import evolve, frozen
+
+from twisted_push.cms.grants import token_digest
+from twisted_push.errors import Disconnect, Refused
+from twisted_push.model import (
+    ChannelGrant,
+    ChannelOverlay,
+    ClientInfo,
+    Publication,
+    PublishResult,
+    StreamPosition,
+)
+from twisted_push.node.channels import Channels, Joined
+from twisted_push.node.context import Context
+from twisted_push.session import Kind, Session, State, Subscription
+
+__all__ = ["Backend", "NodeInfo", "Target"]
+
+TOMBSTONE = 86400.0
+"""Seconds for which a token that was logged out is known as such."""
+
+
+@frozen
+class Target:
+    """Whom a request means: a user, or one of its clients, or one client alone."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+
+    @property
+    def whole_user(self) -> bool:
+        """Whether all clients of the user are meant, those to come included."""
+        return bool(self.user) and not self.client and not self.session
+
+
+@frozen
+class NodeInfo:
+    """This node at a moment; ``uptime`` in seconds."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_channels: int
+    uptime: int
+
+
+class Backend:
+    """The verbs of the CMS on one site."""
+
+    def __init__(
+        self,
+        context: Context,
+        channels: Channels,
+        finish: Callable[[Session, Disconnect | None], None],
+    ) -> None:
+        self._context = context
+        self._channels = channels
+        self._finish = finish
+
+    # --- Publications ------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+        skip_history: bool = False,
+    ) -> PublishResult:
+        """Publish JSON text into a channel; ``info`` names the client that did."""
+        context = self._context
+        context.policy.check_channel(channel)
+        namespace = context.policy.namespace(channel)
+        publication = Publication(
+            channel, data, info=info, tags=tags, time=int(context.clock.seconds() * 1000)
+        )
+        size = 0 if skip_history else namespace.history_size
+        position, recipients = await context.engine.publish(
+            publication, size, namespace.history_ttl
+        )
+        return PublishResult(position, recipients)
+
+    # --- Channels of users -------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        target: Target,
+        channel: str,
+        granted: ChannelGrant,
+        *,
+        since: StreamPosition | None = None,
+        expires_at: float | None = None,
+    ) -> None:
+        """Give a user, or one of its clients, a channel; a user keeps it across page changes."""
+        self._context.policy.check_channel(channel)
+        sessions = self._find(target)
+        if target.whole_user:
+            await self._overlay(target.user, channel, granted)
+        for session in sessions:
+            subscription = Subscription(
+                channel, Kind.GRANTED, granted.info, granted.data, expires_at
+            )
+            try:
+                joined = await self._channels.join(session, subscription, since)
+            except Refused as error:
+                if error.code == 105 or session.closed:
+                    continue
+                raise
+            self._tell_subscribed(session, joined)
+
+    def _tell_subscribed(self, session: Session, joined: Joined) -> None:
+        subscription = joined.subscription
+        frame = session.codec.subscribed(
+            subscription.channel, subscription.position, subscription.data
+        )
+        session.deliver(frame)
+        for publication in joined.recovered.publications if joined.recovered else ():
+            session.deliver(session.codec.publication(publication), subscription.channel)
+        self._channels.go_live(session, subscription)
+
+    async def unsubscribe(self, target: Target, channel: str) -> None:
+        """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
+        self._context.policy.check_channel(channel)
+        for session in self._find(target):
+            if self._channels.leave(session, channel) is not None:
+                frame = session.codec.unsubscribed(channel, 2000, "server unsubscribe")
+                session.deliver(frame)
+        if target.whole_user:
+            await self._overlay(target.user, channel, None)
+
+    async def _overlay(self, user: str, channel: str, added: ChannelGrant | None) -> None:
+        overlay = ChannelOverlay(self._context.clock.seconds(), added)
+        await self._context.engine.overlay_set(user, channel, overlay)
+
+    # --- Connections -------------------------------------------------------------------------
+
+    async def disconnect(
+        self, target: Target, disconnect: Disconnect, whitelist: Iterable[str] = ()
+    ) -> None:
+        """Close a user's connections, but for the clients in ``whitelist``; kick.
+
+        What is kept of the CMS's answers for the user goes as well: the CMS is asked again.
+        """
+        spared = frozenset(whitelist)
+        if target.whole_user:
+            await self._context.engine.grant_forget(target.user)
+        for session in self._find(target):
+            if session.client not in spared:
+                self._finish(session, disconnect)
+
+    async def logout(self, *, token: str = "", user: str = "") -> None:
+        """End a token, or all tokens of a user: close their connections, refuse them from now on."""
+        if bool(token) == bool(user):
+            raise Refused(107, "bad request: give either token or user")
+        until = self._context.clock.seconds() + TOMBSTONE
+        if token:
+            digest = token_digest(token)
+            await self._context.engine.revoke_token(digest, until)
+            sessions = self._context.hub.of_token(digest)
+        else:
+            sessions = self._context.hub.of_user(user)
+            for digest in {s.token_digest for s in sessions if s.token_digest is not None}:
+                await self._context.engine.revoke_token(digest, until)
+            await self._context.engine.revoke_user(user, until)
+        for session in sessions:
+            self._finish(session, Disconnect(3500))
+
+    async def refresh(
+        self, target: Target, *, expired: bool, expire_at: float | None, info: bytes | None
+    ) -> None:
+        """Change when a user's connections end, or what others learn of them."""
+        for session in self._find(target):
+            if expired:
+                self._finish(session, Disconnect(3005))
+                continue
+            if info is not None:
+                session.update_info(info)
+                self._channels.update_presence(session)
+            if expire_at is not None and session.grant is not None:
+                session.grant = evolve(session.grant, expires_at=expire_at or None)
+                session.owner.look_at(session)
+                self._tell_expiry(session, expire_at)
+
+    def _tell_expiry(self, session: Session, expire_at: float) -> None:
+        if session.grant is not None and session.grant.client_refresh:
+            ttl = max(1, int(expire_at - self._context.clock.seconds())) if expire_at else None
+            session.deliver(session.codec.refreshed(ttl))
+
+    # --- What there is -----------------------------------------------------------------------
+
+    async def presence(self, channel: str) -> Mapping[str, ClientInfo]:
+        """Give who is in a channel, by client. Refused(108) where the namespace keeps none."""
+        self._context.policy.check_channel(channel)
+        if not self._context.policy.namespace(channel).presence:
+            raise Refused(108)
+        return await self._context.engine.presence(channel)
+
+    def channels(self, pattern: str = "") -> Mapping[str, int]:
+        """Give the channels that somebody receives, with the number of clients.
+
+        ``pattern`` is a glob; empty fits every channel.
+        """
+        counts = self._context.hub.counts()
+        if not pattern:
+            return counts
+        return {name: count for name, count in counts.items() if fnmatchcase(name, pattern)}
+
+    def connections(self, *, user: str | None, channel: str | None) -> list[Session]:
+        """Give the connected clients: all, those of a user, those of a channel, or of both."""
+        hub = self._context.hub
+        if user is not None:
+            found: Iterable[Session] = hub.of_user(user)
+        elif channel is not None:
+            found = hub.of_channel(channel)
+        else:
+            found = hub.clients.values()
+        return [
+            session
+            for session in found
+            if session.state is State.CONNECTED
+            and (channel is None or channel in session.subscriptions)
+        ]
+
+    def users(self) -> Mapping[str, int]:
+        """Give the users who are here, with the number of their clients; "" for anonymous."""
+        return {user: len(sessions) for user, sessions in self._context.hub.users.items()}
+
+    def info(self) -> NodeInfo:
+        """Give this node's figures."""
+        context = self._context
+        return NodeInfo(
+            uid=context.uid,
+            name=f"{socket.gethostname()}/{context.name}",
+            version=context.version,
+            num_clients=len(context.hub.clients),
+            num_users=len(context.hub.users),
+            num_channels=len(context.hub.channels),
+            uptime=int(context.clock.seconds() - context.started_at),
+        )
+
+    def _find(self, target: Target) -> list[Session]:
+        """Give the sessions that are meant. Refused(107) if nobody is named."""
+        hub = self._context.hub
+        if target.client:
+            found = [hub.clients[target.client]] if target.client in hub.clients else []
+        elif target.user:
+            found = list(hub.of_user(target.user))
+        elif target.session:
+            found = list(hub.clients.values())
+        else:
+            raise Refused(107, "bad request: give user, client or session")
+        return [session for session in found if _means(target, session)]
+
+
+def _means(target: Target, session: Session) -> bool:
+    return (not target.user or session.user == target.user) and (
+        not target.session or session.secret == target.session
+    )

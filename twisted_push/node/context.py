@@ -1,0 +1,49 @@
+"""What the parts of one node have in common."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from uuid import uuid4
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_push.cms.gate import Gate
+from twisted_push.hub import Hub
+from twisted_push.interfaces import IEngine
+from twisted_push.policy import Policy
+from twisted_push.session import Session
+from twisted_push.stats import SiteStats
+
+__all__ = ["Context", "software_version"]
+
+
+def software_version() -> str:
+    """Give the version of this package; "unknown" where it is not installed."""
+    try:
+        return version("twisted-push")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@define(eq=False)
+class Context:
+    """One site at work. ``policy`` changes with a reload; the rest stays.
+
+    ``uid`` names this node for as long as the process lives.
+    """
+
+    name: str
+    policy: Policy
+    engine: IEngine
+    gate: Gate
+    clock: IReactorTime
+    stats: SiteStats
+    hub: Hub[Session] = field(init=False, factory=Hub)
+    uid: str = field(init=False, factory=lambda: str(uuid4()))
+    version: str = field(init=False, factory=software_version)
+    started_at: float = field(init=False)
+
+    @started_at.default
+    def _started_now(self) -> float:
+        return self.clock.seconds()

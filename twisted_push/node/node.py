@@ -1,0 +1,305 @@
+"""The life of one site's clients: accepted, let in, kept alive, finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from secrets import token_urlsafe
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_push.cms.grants import token_digest
+from twisted_push.errors import Disconnect, Refused
+from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
+from twisted_push.model import (
+    ChannelGrant,
+    ClientInfo,
+    ConnectRequest,
+    Grant,
+    Publication,
+    StreamPosition,
+)
+from twisted_push.node.backend import Backend
+from twisted_push.node.channels import Channels, Joined
+from twisted_push.node.context import Context
+from twisted_push.policy import Policy
+from twisted_push.session import Dialect, Kind, Session, State, Subscription
+from twisted_push.wheel import Wheel
+
+__all__ = ["Connected", "Node"]
+
+TICK = 0.25
+"""Seconds between two looks at the wheel of deadlines."""
+
+EXPIRY_GRACE = 25.0
+"""Seconds that a client has for bringing a new token after its old one expired."""
+
+DRAIN_TICK = 0.1
+"""Seconds between two groups of clients that are told to come back."""
+
+DRAIN_GROUP = 20
+"""Smallest group of clients to be told at once: few clients are not made to wait."""
+
+_log = Logger()
+
+
+@frozen
+class Connected:
+    """The answer to a connect: the grant, and subscriptions that go live after the reply."""
+
+    grant: Grant
+    joined: tuple[Joined, ...]
+
+
+@implementer(IEngineEvents)
+class Node:
+    """One site: its clients, its channels, and what its CMS may ask (``backend``)."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.channels = Channels(context)
+        self.backend = Backend(context, self.channels, self.finish)
+        self.sessions: set[Session] = set()
+        self.engine_connected = False
+        self._wheel: Wheel[Session] = Wheel(TICK)
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = context.clock
+
+    async def start(self) -> None:
+        """Begin. Raises EngineUnavailable."""
+        await self.context.engine.start(self)
+        self.engine_connected = True
+        self._ticking.start(TICK, now=False)
+
+    async def stop(self) -> None:
+        """End, after `drain`."""
+        for session in tuple(self.sessions):
+            self.finish(session, Disconnect(3001))
+        if self._ticking.running:
+            self._ticking.stop()
+        await self.context.gate.close()
+        await self.context.engine.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Tell every client to come back, a group at a time, spread over up to ``seconds``."""
+        rounds = max(1, int(seconds / DRAIN_TICK))
+        group = max(DRAIN_GROUP, -(-len(self.sessions) // rounds))
+        while self.sessions:
+            for session in tuple(self.sessions)[:group]:
+                self.finish(session, Disconnect(3001))
+            if self.sessions:
+                await deferLater(self.context.clock, DRAIN_TICK)
+
+    def reconfigure(self, policy: Policy) -> None:
+        """Take a new policy: keys, origins, namespaces, limits."""
+        self.context.policy = policy
+
+    @property
+    def max_outbox(self) -> int:
+        """Bytes that may wait for one client."""
+        return self.context.policy.limits.max_outbox
+
+    # --- Sessions ----------------------------------------------------------------------------
+
+    def accept(self, transport: ITransport, codec: ICodec, dialect: Dialect) -> Session:
+        """Take in a connection; it must present itself within ``stale_close_delay``."""
+        now = self.context.clock.seconds()
+        limits = self.context.policy.limits
+        session = Session(
+            client=str(uuid4()),
+            secret=token_urlsafe(18),
+            transport=transport,
+            codec=codec,
+            dialect=dialect,
+            owner=self,
+            opened_at=now,
+            allowance=2.0 * limits.max_commands_per_second,
+        )
+        self.sessions.add(session)
+        self.context.stats.accepted[transport.request.transport] += 1
+        self._wheel.add(session, now + limits.stale_close_delay)
+        return session
+
+    def finish(self, session: Session, disconnect: Disconnect | None) -> None:
+        """End a session, whatever the cause; a second time does nothing."""
+        if session.closed:
+            return
+        session.state = State.CLOSED
+        self.sessions.discard(session)
+        self.context.hub.remove(session)
+        for channel in tuple(session.subscriptions):
+            self.channels.leave(session, channel)
+        session.waiting = None
+        self.context.stats.closed[disconnect.code if disconnect else 0] += 1
+        if disconnect is not None:
+            session.close_transport(disconnect)
+        if session.work is not None:
+            session.work.cancel()
+
+    def finish_later(self, session: Session, disconnect: Disconnect) -> None:
+        self.context.clock.callLater(0, self.finish, session, disconnect)
+
+    def allow(self, session: Session) -> bool:
+        rate = self.context.policy.limits.max_commands_per_second
+        if session.allow(self.context.clock.seconds(), rate):
+            return True
+        self.finish(session, Disconnect(3013))
+        return False
+
+    async def connect(
+        self, session: Session, request: ConnectRequest, since: Mapping[str, StreamPosition]
+    ) -> Connected:
+        """Let a client in and give it the channels of its grant.
+
+        Raises what `IAuthenticator.authenticate` fails with, and EngineUnavailable.
+        """
+        if session.state is not State.NEW:
+            raise Disconnect(3501, "a second connect")
+        session.state = State.CONNECTING
+        try:
+            grant = await self.context.gate.authenticate(request)
+        except Refused:
+            session.state = State.NEW  # It may try again before it is stale.
+            raise
+        # In the turn of the answer: from here on a kick or a logout finds this session.
+        self._admit(session, grant, request.token)
+        joined = await self._join_granted(session, grant, since)
+        self._connected(session)
+        return Connected(grant, joined)
+
+    async def refresh(self, session: Session, request: ConnectRequest) -> Grant:
+        """Take a new token of a connected client. Raises as `connect`."""
+        grant = await self.context.gate.authenticate(request)
+        if grant.user != session.user:
+            raise Disconnect(3500)
+        self.context.hub.remove(session)
+        self._admit(session, grant, request.token)
+        self.look_at(session)
+        return grant
+
+    def _admit(self, session: Session, grant: Grant, token: str) -> None:
+        session.grant = grant
+        session.user = grant.user
+        session.token_digest = token_digest(token) if token else None
+        self.context.hub.add(session)
+
+    async def _join_granted(
+        self, session: Session, grant: Grant, since: Mapping[str, StreamPosition]
+    ) -> tuple[Joined, ...]:
+        joined = []
+        for channel, granted in (await self._granted(grant)).items():
+            subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
+            try:
+                joined.append(await self.channels.join(session, subscription, since.get(channel)))
+            except Refused as error:
+                _log.warn(
+                    "{site}: a granted channel was left out: {why}",
+                    site=self.context.name,
+                    why=error,
+                )
+        return tuple(joined)
+
+    async def _granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
+        """Give the channels of a grant as the CMS changed them since it gave it."""
+        channels = dict(self.context.policy.granted_channels(grant))
+        if not grant.user:
+            return channels
+        for channel, overlay in (await self.context.engine.overlays(grant.user)).items():
+            if overlay.at < grant.issued_at:
+                continue
+            if overlay.added is not None:
+                channels[channel] = overlay.added
+            else:
+                channels.pop(channel, None)
+        return channels
+
+    def _connected(self, session: Session) -> None:
+        session.state = State.CONNECTED
+        session.connected_at = self.context.clock.seconds()
+        session.next_ping = session.connected_at + self.context.policy.limits.ping_interval
+        self.context.stats.connects += 1
+        self.look_at(session)
+
+    # --- Deadlines ---------------------------------------------------------------------------
+
+    def look_at(self, session: Session) -> None:
+        """Put a connected session on the wheel for its next deadline."""
+        dues = [session.next_ping]
+        if session.pong_due is not None:
+            dues.append(session.pong_due)
+        end = _end(session.grant)
+        if end is not None:
+            dues.append(end)
+        dues += [end for _, end in _expiring(session)]
+        self._wheel.add(session, min(dues))
+
+    def _tick(self) -> None:
+        now = self.context.clock.seconds()
+        self.channels.drop_lingering(now)
+        for session in self._wheel.due(now):
+            if not session.closed:
+                self._check(session, now)
+
+    def _check(self, session: Session, now: float) -> None:
+        limits = self.context.policy.limits
+        if session.state is State.NEW and now >= session.opened_at + limits.stale_close_delay:
+            self.finish(session, Disconnect(3502))
+        elif session.state is not State.CONNECTED:
+            self._wheel.add(session, now + limits.stale_close_delay)
+        elif session.pong_due is not None and now >= session.pong_due:
+            self.finish(session, Disconnect(3012))
+        elif (end := _end(session.grant)) is not None and now >= end:
+            self.finish(session, Disconnect(3005))
+        else:
+            self._keep_up(session, now)
+
+    def _keep_up(self, session: Session, now: float) -> None:
+        limits = self.context.policy.limits
+        for channel, end in _expiring(session):
+            if now >= end:
+                self.channels.leave(session, channel)
+                frame = session.codec.unsubscribed(channel, 2501, "subscription expired")
+                session.deliver(frame)
+        if now >= session.next_ping:
+            session.next_ping = now + limits.ping_interval
+            if session.pong_due is None:
+                session.pong_due = now + limits.pong_timeout
+            session.deliver(session.codec.ping())
+        self.look_at(session)
+
+    # --- What the engine tells (`IEngineEvents`) ---------------------------------------------
+
+    def publication_received(self, publication: Publication) -> int:
+        return self.channels.deliver(publication)
+
+    def reset(self, channel: str, position: StreamPosition) -> None:
+        self.channels.reset(channel)
+
+    def joined(self, channel: str, info: ClientInfo) -> None:
+        self.channels.tell_joined(channel, info)
+
+    def left(self, channel: str, info: ClientInfo) -> None:
+        self.channels.tell_left(channel, info)
+
+    def state(self, connected: bool, why: str) -> None:
+        self.engine_connected = connected
+        _log.warn("{site}: engine: {why}", site=self.context.name, why=why)
+
+
+def _end(grant: Grant | None) -> float | None:
+    """Give the time at which a connection of this grant is closed, if it ends."""
+    if grant is None or grant.expires_at is None:
+        return None
+    return grant.expires_at + (EXPIRY_GRACE if grant.client_refresh else 0.0)
+
+
+def _expiring(session: Session) -> list[tuple[str, float]]:
+    """Give the channels whose subscriptions end, with the time at which they are ended."""
+    return [
+        (channel, subscription.expires_at + EXPIRY_GRACE)
+        for channel, subscription in session.subscriptions.items()
+        if subscription.expires_at is not None
+    ]

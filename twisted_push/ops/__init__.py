@@ -1,0 +1,3 @@
+"""For operators: health, metrics, logs."""
+
+__all__ = ["health", "logs", "metrics"]

@@ -1,0 +1,45 @@
+"""Whether the server is alive, and whether it is ready for clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from twisted_push.node.node import Node
+from twisted_push.web import answer_json
+
+__all__ = ["Health", "Ready"]
+
+
+class Health(Resource):
+    """``/health``: 200 while the reactor turns."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        return answer_json(request, 200, {"status": "ok"})
+
+
+class Ready(Resource):
+    """``/ready``: 200 when clients may be sent here, else 503 with the reasons."""
+
+    isLeaf = True
+
+    def __init__(self, nodes: Sequence[Node], stopping: Callable[[], bool]) -> None:
+        super().__init__()
+        self._nodes = tuple(nodes)
+        self._stopping = stopping
+
+    def render_GET(self, request: Request) -> bytes:
+        reasons = [
+            f"{node.context.name}: the engine is not connected"
+            for node in self._nodes
+            if not node.engine_connected
+        ]
+        if self._stopping():
+            reasons.append("the server is stopping")
+        if reasons:
+            return answer_json(request, 503, {"status": "not ready", "reasons": reasons})
+        return answer_json(request, 200, {"status": "ready"})

@@ -1,0 +1,77 @@
+"""Logs as an operator reads them: a line an event, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+
+__all__ = ["observer"]
+
+
+def observer(out: TextIO, log_format: str, log_level: str) -> ILogObserver:
+    """Make an observer that writes events from ``log_level`` on to ``out``.
+
+    ``log_format`` is ``text`` or ``json``. What a failure's traceback says comes after its line,
+    in JSON as a field.
+    """
+    levels: Any = LogLevelFilterPredicate(LogLevel.levelWithName(log_level))
+    predicates: list[ILogFilterPredicate] = [levels]
+    write = FileLogObserver(out, _json if log_format == "json" else _text)
+    return FilteringLogObserver(write, predicates)
+
+
+def _moment(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message(event: LogEvent) -> str:
+    """Give an event's text in one line: what strangers send must not look like lines of ours."""
+    return " ".join(formatEvent(event).splitlines())
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return str(level.name) if level is not None else "info"
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure") or event.get("failure")
+    return failure.getTraceback() if failure is not None else ""
+
+
+def _text(event: LogEvent) -> str | None:
+    message = _message(event)
+    traceback = _traceback(event)
+    if not message and not traceback:
+        return None
+    line = f"{_moment(event)} {_level(event):5} {message}\n"
+    return line + traceback
+
+
+def _json(event: LogEvent) -> str | None:
+    message = _message(event)
+    traceback = _traceback(event)
+    if not message and not traceback:
+        return None
+    entry = {
+        "time": _moment(event),
+        "level": _level(event),
+        "logger": event.get("log_namespace", ""),
+        "message": message,
+    }
+    if traceback:
+        entry["traceback"] = traceback
+    return json.dumps(entry, ensure_ascii=False) + "\n"

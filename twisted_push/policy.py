@@ -1,0 +1,140 @@
+"""Who may do what on a site. All rules are here; whoever acts asks first.
+
+A policy is a view of one configuration; a reload makes a new one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from hmac import compare_digest
+
+from attrs import field, frozen
+
+from twisted_push.config import Limits, Namespace, SiteConfig
+from twisted_push.errors import Refused
+from twisted_push.model import ChannelGrant, Grant, ServiceKey
+
+__all__ = ["MAX_CHANNEL_LENGTH", "Policy"]
+
+MAX_CHANNEL_LENGTH = 255
+"""Longest channel name, in bytes of UTF-8."""
+
+_UNNAMED = Namespace()
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@frozen
+class Policy:
+    """The rules of one site and the limits of the process."""
+
+    site: SiteConfig
+    limits: Limits
+    _keys: tuple[ServiceKey, ...] = field(init=False, repr=False)
+
+    @_keys.default
+    def _hash_keys(self) -> tuple[ServiceKey, ...]:
+        return tuple(
+            ServiceKey(key.id, sha256(key.key.encode("utf-8")).digest(), key.scopes)
+            for key in self.site.keys
+        )
+
+    # --- The backend -------------------------------------------------------------------------
+
+    def service_key(self, presented: str) -> ServiceKey | None:
+        """Give the key that was presented, if it is one of the site's.
+
+        Every key is compared, in constant time, by digests of equal length.
+        """
+        digest = sha256(presented.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for key in self._keys:
+            if compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def check_scope(self, key: ServiceKey, scope: str) -> None:
+        """Raise Refused(103) unless the key has the scope."""
+        if scope not in key.scopes:
+            raise Refused(103, f"permission denied: this key lacks the scope {scope!r}")
+
+    # --- The door ----------------------------------------------------------------------------
+
+    def serves_host(self, host: str) -> bool:
+        """Tell whether a Host header selects this site; one without ``hosts`` takes all."""
+        return not self.site.hosts or _host_name(host) in self.site.hosts
+
+    def allows_origin(self, origin: str | None, host: str) -> bool:
+        """Tell whether a page of this Origin may connect. None: no browser, or the same site."""
+        allowed = self.site.allowed_origins
+        if origin is None or "*" in allowed:
+            return True
+        origin = origin.lower()
+        if origin in allowed:
+            return True
+        scheme, _, place = origin.partition("://")
+        if allowed or scheme not in ("http", "https"):
+            return False
+        return place == host.lower()
+
+    # --- Channels ----------------------------------------------------------------------------
+
+    def namespace(self, channel: str) -> Namespace:
+        """Give the rules of a channel: the first namespace whose prefix fits."""
+        for namespace in self.site.namespaces:
+            if channel.startswith(namespace.prefix):
+                return namespace
+        return _UNNAMED
+
+    def check_channel(self, channel: str) -> None:
+        """Raise Refused(107) if this can be no channel's name."""
+        if not channel:
+            raise Refused(107, "bad request: channel is empty")
+        if _CONTROL.search(channel):
+            raise Refused(107, "bad request: channel has a control character")
+        if len(channel.encode("utf-8")) > MAX_CHANNEL_LENGTH:
+            raise Refused(107, f"bad request: channel is longer than {MAX_CHANNEL_LENGTH} bytes")
+
+    def check_channel_count(self, count: int) -> None:
+        """Raise Refused(106) if a client with ``count`` channels may not have one more."""
+        if count >= self.limits.max_channels_per_client:
+            raise Refused(106)
+
+    def granted_channels(self, grant: Grant) -> Mapping[str, ChannelGrant]:
+        """Give every channel that a client of this grant gets, unasked."""
+        channels = {self.site.broadcast_channel: ChannelGrant()}
+        if self.site.user_channel and grant.user:
+            channels[self.site.user_channel.replace("{user}", grant.user)] = ChannelGrant()
+        return {**channels, **grant.channels}
+
+    def subscribes_by(self, channel: str) -> str:
+        """Give how a client gets a channel that it asks for: ``anyone`` or ``token``.
+
+        Raises Refused(103) if it does not.
+        """
+        how = self.namespace(channel).client_subscribe
+        if how not in ("anyone", "token"):
+            raise Refused(103)
+        return how
+
+    def check_publish(self, channel: str, *, subscribed: bool) -> None:
+        """Raise Refused(103) unless a client may publish into a channel."""
+        how = self.namespace(channel).client_publish
+        if not (how == "anyone" or (how == "subscriber" and subscribed)):
+            raise Refused(103)
+
+    def check_client_presence(self, channel: str, *, subscribed: bool) -> None:
+        """Raise Refused unless a client may see who is in a channel."""
+        namespace = self.namespace(channel)
+        if not namespace.presence:
+            raise Refused(108)
+        if not (namespace.client_presence and subscribed):
+            raise Refused(103)
+
+
+def _host_name(host: str) -> str:
+    """Give a Host header without its port, in small letters."""
+    name = host.lower().rstrip(".")
+    head, colon, port = name.rpartition(":")
+    return head if colon and port.isdigit() else name

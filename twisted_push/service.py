@@ -1,0 +1,343 @@
+"""The server as a Twisted service: the only place that knows everything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from attrs import evolve
+from twisted.application.service import Service
+from twisted.application.strports import service as listen_service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+from twisted.web.client import Agent
+from twisted.web.resource import Resource
+
+from twisted_push.backend.api import Api
+from twisted_push.cms.gate import make_gate
+from twisted_push.config import Config, SiteConfig, check_endpoint
+from twisted_push.configfile import read_config
+from twisted_push.demo.settings import DemoSettings, add_demo, own_config
+from twisted_push.demo.site import make_demo_site
+from twisted_push.dialects.centrifugal import CentrifugalDialect
+from twisted_push.engines.memory import MemoryEngine
+from twisted_push.errors import ConfigErrors
+from twisted_push.interfaces import ITransport, Receiver
+from twisted_push.node.context import Context, software_version
+from twisted_push.node.node import Node
+from twisted_push.ops.health import Health, Ready
+from twisted_push.ops.logs import observer
+from twisted_push.ops.metrics import Metrics
+from twisted_push.policy import Policy
+from twisted_push.protocols.centrifugal import CentrifugalCodec
+from twisted_push.stats import SiteStats
+from twisted_push.systemd import Notifier
+from twisted_push.transports.door import Door
+from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, text_frame
+from twisted_push.web import GuardedSite
+
+__all__ = ["Options", "PushService", "makeService"]
+
+_log = Logger()
+
+
+class Options(UsageOptions):
+    """The options of ``twistd push``. Raises UsageError with every fault of the configuration."""
+
+    synopsis = "[options]"
+    optParameters = (
+        ("config", "c", None, "The configuration file (TOML)"),
+    )
+    optFlags = (("demo", None, "Add the embedded demo CMS, on a loopback port of its own"),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this Twisted endpoint instead of those of the file; may be repeated."""
+        try:
+            self["listen"].append(check_endpoint(endpoint))
+        except ValueError as error:
+            raise UsageError(f"--listen {endpoint}: {error}") from None
+
+    def postOptions(self) -> None:
+        try:
+            self["read"] = self._reader()
+            config = self["read"]()
+            self["demo_settings"] = add_demo(config) if self["demo"] else None
+        except ConfigErrors as errors:
+            raise UsageError(str(errors)) from None
+        self["configuration"] = config
+
+    def _reader(self) -> Callable[[], Config]:
+        """Give what reads the configuration, at the start and at each reload."""
+        path, listen = self["config"], tuple(self["listen"])
+        if path is None and self["demo"]:
+            own = own_config()
+            return lambda: _with_listen(own, listen)
+        return lambda: _with_listen(read_config(path), listen)
+
+
+def _with_listen(config: Config, listen: Sequence[str]) -> Config:
+    return evolve(config, listen=tuple(listen)) if listen else config
+
+
+class PushService(Service):
+    """Everything that runs: sites, endpoints, and how they begin and end.
+
+    ``read`` gives the configuration anew (SIGHUP); it raises ConfigErrors.
+    """
+
+    name = "push"
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        *,
+        read: Callable[[], Config],
+        notifier: Notifier,
+        demo: DemoSettings | None = None,
+        log_observer: ILogObserver | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._read = read
+        self._notifier = notifier
+        self._demo = demo
+        self._log_observer = log_observer
+        self.config = config
+        self.nodes = [_make_node(site, config, reactor) for site in config.sites.values()]
+        self._dialects = {node: CentrifugalDialect(node) for node in self.nodes}
+        self._codec = CentrifugalCodec(text_frame)
+        self.door = Door(self.nodes, config)
+        self._websocket = WebSocketEndpoint(self.door, self._accept, reactor)
+        self._echo = WebSocketEndpoint(self.door, _echo, reactor)
+        self._ports = self._make_ports()
+        self._watchdog = LoopingCall(notifier.alive)
+        self._watchdog.clock = reactor
+
+    def _accept(self, node: Node, transport: ITransport) -> Receiver:
+        return node.accept(transport, self._codec, self._dialects[node])
+
+    # --- Where it listens --------------------------------------------------------------------
+
+    def _make_ports(self) -> list[tuple[str, Service]]:
+        public, backend = Resource(), Resource()
+        self._fill_public(public)
+        self._fill_backend(backend if self.config.backend_listen else public)
+        trees = [(endpoint, public) for endpoint in self.config.listen]
+        trees += [(endpoint, backend) for endpoint in self.config.backend_listen]
+        ports = [(e, listen_service(e, self._site(tree), self._reactor)) for e, tree in trees]
+        if self._demo is not None:
+            endpoint = f"tcp:{self._demo.demo_port}:interface=127.0.0.1"
+            demo = _make_demo(self._demo, self._reactor)
+            ports.append((endpoint, listen_service(endpoint, demo, self._reactor)))
+        return ports
+
+    def _site(self, tree: Resource) -> GuardedSite:
+        return GuardedSite(tree, self._reactor, lambda: self.config.limits.max_body_size)
+
+    def _fill_public(self, root: Resource) -> None:
+        connection = Resource()
+        connection.putChild(b"websocket", self._websocket)
+        root.putChild(b"connection", connection)
+        root.putChild(b"health", Health())
+        root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
+        if self.config.debug_echo:
+            debug = Resource()
+            debug.putChild(b"echo", self._echo)
+            root.putChild(b"debug", debug)
+
+    def _fill_backend(self, root: Resource) -> None:
+        root.putChild(b"api", Api(self.nodes, self._reactor))
+        root.putChild(b"health", Health())
+        root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
+        root.putChild(b"metrics", Metrics(self.nodes))
+
+    # --- The beginning -----------------------------------------------------------------------
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application, and have it log as the configuration says."""
+        if self._log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_observer)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Bind every port. Raises SystemExit, with one line, where that cannot be."""
+        super().privilegedStartService()
+        for endpoint, port in self._ports:
+            try:
+                port.privilegedStartService()
+            except CannotListenError as error:
+                why = getattr(error.socketError, "strerror", None) or error.socketError
+                raise SystemExit(f"twisted-push: cannot listen on {endpoint}: {why}") from None
+            except IndexError:
+                raise SystemExit(f"twisted-push: systemd passed no socket for {endpoint}") from None
+
+    def startService(self) -> None:
+        super().startService()
+        for _, port in self._ports:
+            port.startService()
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+
+    async def _start(self) -> None:
+        for node in self.nodes:
+            await node.start()
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        if self._notifier.watchdog is not None:
+            self._watchdog.start(self._notifier.watchdog / 2)
+        self._notifier.ready()
+        _log.info(
+            "twisted_push {version} serves {sites} on {endpoints}",
+            version=software_version(),
+            sites=", ".join(self.config.sites),
+            endpoints=", ".join(endpoint for endpoint, _ in self._ports),
+        )
+        if self._demo is not None:
+            _log.info("the demo is ready: open {url} in a browser", url=self._demo.url)
+
+    def _failed(self, failure: Any) -> None:
+        _log.failure("the server could not start", failure)
+        self._reactor.stop()
+
+    # --- Reload ------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read keys, origins, namespaces and limits anew; a bad file changes nothing."""
+        try:
+            config = self._read()
+            if self._demo is not None:
+                config = evolve(config, sites={**config.sites, **self.config.sites})
+        except ConfigErrors as errors:
+            faults = "; ".join(map(str, errors.errors))
+            _log.error("reload refused, the old configuration stays: {faults}", faults=faults)
+            self._notifier.reloaded("reload refused: the configuration has faults")
+            return
+        for path in _needing_restart(self.config, config):
+            _log.warn("reload: {path} changed, which needs a restart", path=path)
+        self._apply(config)
+        _log.info("reloaded: keys, origins, namespaces and limits are those of the file now")
+        self._notifier.reloaded("reloaded")
+
+    def _apply(self, config: Config) -> None:
+        self.config = evolve(
+            self.config, limits=config.limits, trusted_proxies=config.trusted_proxies
+        )
+        self.door.config = self.config
+        self._websocket.apply_limits()
+        self._echo.apply_limits()
+        for node in self.nodes:
+            old = node.context.policy.site
+            new = config.sites.get(node.context.name, old)
+            site = evolve(
+                old,
+                keys=new.keys,
+                allowed_origins=new.allowed_origins,
+                namespaces=new.namespaces,
+            )
+            node.reconfigure(Policy(site, config.limits))
+
+    # --- The end -----------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, tell clients to come back, finish; fires when all is done."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._notifier.stopping()
+        self.door.closed = True
+        await DeferredList([Deferred.fromCoroutine(_closed(port)) for _, port in self._ports])
+        seconds = self.config.limits.shutdown_timeout
+        draining = [Deferred.fromCoroutine(node.drain(seconds)) for node in self.nodes]
+        await DeferredList(draining, consumeErrors=True)
+        for node in self.nodes:
+            await node.stop()
+        if self._watchdog.running:
+            self._watchdog.stop()
+
+
+async def _closed(port: Service) -> None:
+    stopped = port.stopService()
+    if stopped is not None:
+        await stopped
+
+
+def _needing_restart(old: Config, new: Config) -> list[str]:
+    """Name what changed and is not taken by a reload."""
+    names = ("listen", "backend_listen", "engine", "state_dir", "log_level", "log_format")
+    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
+    if set(old.sites) != set(new.sites):
+        changed.append("sites")
+    for name in set(old.sites) & set(new.sites):
+        parts = ("hosts", "broadcast_channel", "user_channel", "anonymous", "token_secret")
+        before, after = old.sites[name], new.sites[name]
+        changed += [
+            f"sites.{name}.{part}"
+            for part in (*parts, "callback", "presence")
+            if getattr(before, part) != getattr(after, part)
+        ]
+    return changed
+
+
+def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
+    engine = MemoryEngine(reactor)
+    stats = SiteStats()
+    gate = make_gate(site, engine, reactor, stats)
+    context = Context(site.name, Policy(site, config.limits), engine, gate, reactor, stats)
+    return Node(context)
+
+
+def _echo(node: Node, transport: ITransport) -> Receiver:
+    return EchoReceiver(transport)
+
+
+def _make_demo(demo: DemoSettings, reactor: Any) -> Any:
+    return make_demo_site(
+        api_url=lambda: f"{demo.push_url}/api",
+        api_key=demo.key,
+        push_url=lambda: demo.push_url,
+        agent=Agent(reactor),
+        clock=reactor,
+    )
+
+
+def _log_file(options: Options) -> TextIO | None:
+    """Give where twistd would log to: its option, or standard output in the foreground."""
+    twistd = options.parent or {"nodaemon": True}
+    name = twistd.get("logfile")
+    if not name and not twistd.get("nodaemon"):
+        name = "twistd.log"
+    if not name or name == "-":
+        return sys.stdout
+    log_file: Any = LogFile.fromFullPath(name)
+    return log_file
+
+
+def makeService(options: Options) -> PushService:
+    """Build the service of these options; nothing is opened yet."""
+    from twisted.internet import reactor
+
+    demo: DemoSettings | None = options["demo_settings"]
+    config: Config = options["configuration"] if demo is None else demo.config
+    return PushService(
+        config,
+        reactor,
+        read=options["read"],
+        notifier=Notifier.from_environment(os.environ),
+        demo=demo,
+        log_observer=observer(_log_file(options), config.log_format, config.log_level),
+    )

@@ -1,0 +1,222 @@
+"""One client: its state, its subscriptions and its bounded outbox.
+
+States::
+
+    NEW ──connect──▶ CONNECTING ──grant──▶ CONNECTED
+     │                   │                     │
+     └───────────────────┴──── finish ─────────┴──▶ CLOSED
+
+The session never sees a socket, and knows no wire format: a dialect reads for it, a codec writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Protocol
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+
+from twisted_push.errors import Disconnect
+from twisted_push.interfaces import ICodec, ITransport
+from twisted_push.model import ClientInfo, Grant, Publication, StreamPosition
+
+__all__ = ["Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSED = "closed"
+
+
+class Kind(Enum):
+    """Who wanted a subscription."""
+
+    GRANTED = "granted"
+    CLIENT = "client"
+
+
+@define(eq=False)
+class Subscription:
+    """One channel of one session.
+
+    ``buffer`` collects what is published while the subscription is being made, and is None once
+    it is live. ``position`` is where it began; ``expires_at`` unix seconds.
+    """
+
+    channel: str
+    kind: Kind
+    info: bytes | None = None
+    data: bytes | None = None
+    expires_at: float | None = None
+    position: StreamPosition | None = None
+    buffer: list[Publication] | None = field(factory=list)
+
+
+class Dialect(Protocol):
+    """Reads what clients of one family of wire formats send. Shared by all of them."""
+
+    def received(self, session: Session, payload: bytes) -> None:
+        """Take one message of a client."""
+
+    def received_binary(self, session: Session) -> None:
+        """Take notice of a binary message."""
+
+
+class Owner(Protocol):
+    """Whoever keeps the sessions: the node."""
+
+    max_outbox: int
+
+    def finish(self, session: Session, disconnect: Disconnect | None) -> None:
+        """End a session, once: None when the client left by itself."""
+
+    def finish_later(self, session: Session, disconnect: Disconnect) -> None:
+        """End it in a later turn: for those who walk over sessions."""
+
+    def allow(self, session: Session) -> bool:
+        """Tell whether a client may send one more; one that floods is closed."""
+
+    def look_at(self, session: Session) -> None:
+        """Take notice that a deadline of a connected session changed."""
+
+
+@define(eq=False)
+class Session:
+    """The server's object for one client. ``secret`` names it to the emulation endpoint.
+
+    ``next_ping`` and ``pong_due`` are times of the node's clock; ``token_digest`` is what the
+    token is known by. ``work`` is the command that is being carried out, ``waiting`` those
+    behind it.
+    """
+
+    client: str
+    secret: str = field(repr=False)
+    transport: ITransport = field(repr=False)
+    codec: ICodec = field(repr=False)
+    dialect: Dialect = field(repr=False)
+    owner: Owner = field(repr=False)
+    opened_at: float
+    allowance: float
+    state: State = field(init=False, default=State.NEW)
+    user: str = field(init=False, default="")
+    token_digest: bytes | None = field(init=False, default=None, repr=False)
+    grant: Grant | None = field(init=False, default=None, repr=False)
+    subscriptions: dict[str, Subscription] = field(init=False, factory=dict, repr=False)
+    connected_at: float = field(init=False, default=0.0)
+    next_ping: float = field(init=False, default=0.0)
+    pong_due: float | None = field(init=False, default=None)
+    allowed_at: float = field(init=False)
+    work: Deferred[None] | None = field(init=False, default=None, repr=False)
+    waiting: deque[object] | None = field(init=False, default=None, repr=False)
+    _outbox: deque[tuple[bytes, str | None]] | None = field(init=False, default=None, repr=False)
+    _outbox_bytes: int = field(init=False, default=0)
+
+    @allowed_at.default
+    def _allowed_from_the_start(self) -> float:
+        return self.opened_at
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to be done for it."""
+        return self.state is State.CLOSED
+
+    def info(self, channel: str | None = None) -> ClientInfo:
+        """Give what others may learn of this client, in a channel or at large."""
+        subscription = self.subscriptions.get(channel) if channel is not None else None
+        return ClientInfo(
+            self.user,
+            self.client,
+            self.grant.info if self.grant else None,
+            subscription.info if subscription else None,
+        )
+
+    def allow(self, now: float, rate: int) -> bool:
+        """Take one from the client's allowance of ``rate`` a second, bursts of twice that.
+
+        False when it is used up. A rate of 0 is no limit.
+        """
+        if not rate:
+            return True
+        burst = 2.0 * rate
+        self.allowance = min(burst, self.allowance + (now - self.allowed_at) * rate)
+        self.allowed_at = now
+        if self.allowance < 1.0:
+            return False
+        self.allowance -= 1.0
+        return True
+
+    # --- Outward -----------------------------------------------------------------------------
+
+    def deliver(self, frame: bytes, channel: str | None = None) -> None:
+        """Send a frame, or keep it until the transport can take it.
+
+        A client for which too much is kept is closed as slow, in a later turn.
+        """
+        if self._outbox is None:
+            self.transport.send(frame)
+            return
+        if self.closed:
+            return
+        self._outbox.append((frame, channel))
+        self._outbox_bytes += len(frame)
+        if self._outbox_bytes > self.owner.max_outbox:
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            self.owner.finish_later(self, Disconnect(3008))
+
+    def forget_channel(self, channel: str) -> None:
+        """Drop what is kept of a channel that the client no longer has."""
+        if self._outbox:
+            self._outbox = deque(kept for kept in self._outbox if kept[1] != channel)
+            self._outbox_bytes = sum(len(frame) for frame, _ in self._outbox)
+
+    def close_transport(self, disconnect: Disconnect) -> None:
+        """Say goodbye; nothing that is kept is sent any more."""
+        self._outbox = None
+        self._outbox_bytes = 0
+        self.transport.close(disconnect)
+
+    def update_info(self, info: bytes) -> None:
+        """Change what others may learn of this client."""
+        if self.grant is not None:
+            self.grant = evolve(self.grant, info=info)
+
+    # --- Inward: what the transport tells (`twisted_push.interfaces.Receiver`) ---------------
+
+    def received(self, payload: bytes) -> None:
+        """Take one message of the client (UTF-8 text)."""
+        if not self.closed:
+            self.dialect.received(self, payload)
+
+    def received_binary(self, payload: bytes) -> None:
+        """Take notice of a binary message, which no dialect here has."""
+        if not self.closed:
+            self.dialect.received_binary(self)
+
+    def pinged(self) -> bool:
+        """Tell whether a ping of the transport is to be answered."""
+        return not self.closed and self.owner.allow(self)
+
+    def pause(self) -> None:
+        """Keep what is sent from now on. Called for every write of a slow client."""
+        if self._outbox is None:
+            self._outbox = deque()
+
+    def resume(self) -> None:
+        """Send what was kept, until the transport says stop again."""
+        kept, self._outbox, self._outbox_bytes = self._outbox, None, 0
+        while kept and self._outbox is None:
+            self.transport.send(kept.popleft()[0])
+        if kept:
+            self._outbox = kept
+            self._outbox_bytes = sum(len(frame) for frame, _ in kept)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.owner.finish(self, None)

@@ -1,0 +1,260 @@
+"""WebSocket through Autobahn, by its public interface.
+
+Facts of Autobahn that this leans on: every limit is off by default; ``setProtocolOptions`` is
+the one place to set them; a prepared frame may be written as it is once the opening handshake is
+done; its timers run on the global reactor, so those that tests could leave behind are ours.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from twisted_push.errors import Disconnect
+from twisted_push.interfaces import ITransport, Receiver
+from twisted_push.model import ClientRequest
+from twisted_push.node.node import Node
+from twisted_push.transports.door import Door, Entry, Turned
+from twisted_push.web import answer
+
+__all__ = ["Accept", "EchoReceiver", "WebSocketEndpoint", "text_frame"]
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a peer has for answering a close frame."""
+
+Accept = Callable[[Node, ITransport], Receiver]
+"""Makes the session of a new connection."""
+
+
+_TEXT, _BINARY = b"\x81", b"\x82"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Give a whole, unmasked text frame."""
+    return _frame(_TEXT, payload)
+
+
+def _frame(opcode: bytes, payload: bytes) -> bytes:
+    """Give a whole, unmasked frame (RFC 6455, section 5.2)."""
+    length = len(payload)
+    if length < 126:
+        return opcode + bytes((length,)) + payload
+    if length < 65536:
+        return opcode + b"\x7e" + struct.pack("!H", length) + payload
+    return opcode + b"\x7f" + struct.pack("!Q", length) + payload
+
+
+@implementer(ITransport)
+class PushWebSocket(WebSocketServerProtocol):  # type: ignore[misc]
+    """One browser's WebSocket: an adapter without rules."""
+
+    factory: _Factory
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry: Entry | None = None
+        self._receiver: Receiver | None = None
+        self._giving_up: IDelayedCall | None = None
+
+    @property
+    def request(self) -> ClientRequest:
+        """The opening request."""
+        assert self.entry is not None
+        return self.entry.request
+
+    # --- Outward: `ITransport` ---------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        if self.state == self.STATE_OPEN:
+            self.transport.write(frame)
+
+    def close(self, disconnect: Disconnect) -> None:
+        if self.state != self.STATE_OPEN:
+            self.abort()
+            return
+        self._give_up_later()
+        self.sendClose(disconnect.code, disconnect.text)
+
+    def abort(self) -> None:
+        self.transport.abortConnection()
+
+    def _give_up_later(self) -> None:
+        if self._giving_up is None:
+            self._giving_up = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
+
+    # --- Inward: what Autobahn and the transport tell ----------------------------------------
+
+    def onConnect(self, request: Any) -> str | None:
+        """Agree on no subprotocol; refuse a client that speaks only one that we do not."""
+        if "centrifuge-protobuf" in request.protocols:
+            raise ConnectionDeny(400, "only the JSON protocol is spoken here")
+        return None
+
+    def onOpen(self) -> None:
+        assert self.entry is not None
+        self.factory.door.enter(self.entry)
+        self.transport.registerProducer(self, True)
+        self._receiver = self.factory.accept(self.entry.node, self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._receiver is None:
+            return
+        if isBinary:
+            self._receiver.received_binary(payload)
+        else:
+            self._receiver.received(payload)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer; more pings than commands are allowed are a flood."""
+        if self._receiver is not None and self._receiver.pinged():
+            super().onPing(payload)
+
+    def pauseProducing(self) -> None:
+        """The socket's buffer is full. Called again and again."""
+        if self._receiver is not None:
+            self._receiver.pause()
+
+    def resumeProducing(self) -> None:
+        """The socket's buffer is empty."""
+        if self._receiver is not None and self.state == self.STATE_OPEN:
+            self._receiver.resume()
+
+    def stopProducing(self) -> None:
+        """The connection is going: `connectionLost` follows."""
+
+    def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to close, whoever wants it; a peer that does not answer is dropped in time."""
+        self._give_up_later()
+        super().sendCloseFrame(*args, **kwargs)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._giving_up is not None and self._giving_up.active():
+            self._giving_up.cancel()
+        super().connectionLost(reason)
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None and self.entry is not None:
+            self.factory.door.leave(self.entry)
+            receiver.lost()
+
+
+class _Factory(WebSocketServerFactory):  # type: ignore[misc]
+    """Makes the protocols of one endpoint, with limits set."""
+
+    protocol = PushWebSocket
+    noisy = False
+
+    def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
+        super().__init__(reactor=clock)
+        self.door = door
+        self.accept = accept
+        self.clock = clock
+        self.apply_limits()
+
+    def apply_limits(self) -> None:
+        """Take the limits of the configuration for the connections to come."""
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            utf8validateIncoming=True,
+            requireMaskedClientFrames=True,
+            maxMessagePayloadSize=self.door.config.limits.max_message_size,
+            maxFramePayloadSize=self.door.config.limits.max_message_size,
+            autoFragmentSize=0,
+            failByDrop=False,
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            tcpNoDelay=True,
+            allowNullOrigin=True,
+        )
+
+
+class WebSocketEndpoint(Resource):
+    """The address to which browsers connect: `/connection/websocket`.
+
+    Origin, Host and headers are read from twisted.web's request, which does not split them
+    where Autobahn would.
+    """
+
+    isLeaf = True
+
+    def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
+        super().__init__()
+        self._door = door
+        self._factory = _Factory(door, accept, clock)
+
+    def apply_limits(self) -> None:
+        """Take changed limits."""
+        self._factory.apply_limits()
+
+    def render(self, request: Request) -> bytes | int:
+        upgrade = request.getHeader(b"upgrade") or b""
+        if request.method != b"GET" or upgrade.lower() != b"websocket":
+            request.setHeader(b"Upgrade", b"websocket")
+            return answer(request, 426, b"This address speaks WebSocket only.\n")
+        try:
+            entry = self._door.admit(request, "websocket")
+        except Turned as turned:
+            if turned.status in (429, 503):
+                request.setHeader(b"Retry-After", b"5")
+            return answer(request, turned.status, turned.reason.encode("ascii") + b"\n")
+        return _Upgrade(self._factory, entry).render(request)
+
+
+class _Upgrade:
+    """Hands one request's connection over to Autobahn, and the entry to its protocol."""
+
+    def __init__(self, factory: _Factory, entry: Entry) -> None:
+        self._factory = factory
+        self._entry = entry
+
+    def buildProtocol(self, address: object) -> PushWebSocket:
+        protocol: PushWebSocket = self._factory.buildProtocol(address)
+        protocol.entry = self._entry
+        return protocol
+
+    def render(self, request: Request) -> bytes | int:
+        transport = request.channel.transport
+        if transport is not None:
+            # twisted.web's channel stays the producer otherwise, and no other can be registered.
+            transport.unregisterProducer()
+        result: bytes | int = WebSocketResource(self).render(request)
+        return result
+
+
+class EchoReceiver:
+    """Sends back what comes, for conformance suites: `/debug/echo`."""
+
+    def __init__(self, transport: ITransport) -> None:
+        self._transport = transport
+
+    def received(self, payload: bytes) -> None:
+        """Echo a text message."""
+        self._transport.send(text_frame(payload))
+
+    def received_binary(self, payload: bytes) -> None:
+        """Echo a binary message."""
+        self._transport.send(_frame(_BINARY, payload))
+
+    def pinged(self) -> bool:
+        """Have every ping answered."""
+        return True
+
+    def pause(self) -> None:
+        """Go on: a suite reads what it asked for."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def lost(self) -> None:
+        """There is nothing to end."""

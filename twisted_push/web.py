@@ -1,0 +1,178 @@
+"""HTTP with guards, for everything that stands on twisted.web.
+
+Facts (measured on twisted.web): it has no deadline for a request that trickles in, and no limit
+on a body; and bytes that other parsers take for line ends may stand in a header's value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from twisted_push.jsontext import encode
+
+__all__ = [
+    "GuardedRequest",
+    "GuardedSite",
+    "address_of",
+    "answer",
+    "answer_json",
+    "bad_header",
+    "header",
+]
+
+IDLE_TIMEOUT = 60.0
+"""Seconds for which a connection may be silent between two requests."""
+
+REQUEST_DEADLINE = 10.0
+"""Seconds within which a request must be complete, from its first byte."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
+
+
+class GuardedChannel(HTTPChannel):
+    """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle."""
+
+    _begun = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._begun and not self._handlingRequest:
+            self._begun = True
+            self.setTimeout(REQUEST_DEADLINE)
+        super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        """Do not put off the deadline of a request that has begun."""
+        if not self._begun:
+            super().resetTimeout()
+
+    def allContentReceived(self) -> None:
+        self._begun = False
+        self.setTimeout(self.timeOut)
+        super().allContentReceived()
+
+
+class GuardedRequest(Request):
+    """A request that keeps no more of its body than ``max_body`` bytes of its site.
+
+    One that is longer is rendered as if it had no body, with ``too_large`` set; one that goes on
+    for long is cut off.
+    """
+
+    too_large = False
+    _received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        self.too_large = length is not None and length > self._limit()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > self._limit():
+            self.too_large = True
+        if not self.too_large:
+            self.content.write(data)
+        elif self._received > 4 * self._limit() and self.transport is not None:
+            cast("ITCPTransport", self.transport).abortConnection()
+
+    def _limit(self) -> int:
+        return cast("GuardedSite", self.channel.site).max_body()
+
+
+class GuardedSite(Site):
+    """A site with the guards of this module and without an access log."""
+
+    noisy = False
+    protocol = GuardedChannel
+
+    def __init__(self, resource: IResource, clock: IReactorTime, max_body: Callable[[], int]):
+        super().__init__(
+            resource,
+            requestFactory=GuardedRequest,
+            parsePOSTFormSubmission=False,
+            reactor=clock,
+            timeout=IDLE_TIMEOUT,
+        )
+        self.max_body = max_body
+
+    def log(self, request: Any) -> None:
+        """Write nothing: what an operator must know is logged where it happens."""
+
+
+def header(request: Request, name: str) -> str | None:
+    """Give a header as text (ISO-8859-1); several of one name are joined by commas."""
+    values = request.requestHeaders.getRawHeaders(name.encode("ascii"))
+    return None if values is None else b", ".join(values).decode("latin-1")
+
+
+def bad_header(request: Request) -> str | None:
+    """Say what is wrong with the headers of a request, None if nothing is.
+
+    Control characters split headers in parsers further on; two of a name that may come only once
+    are a sign of smuggling.
+    """
+    for name, values in request.requestHeaders.getAllRawHeaders():
+        if any(_CONTROL.search(value) for value in values):
+            return "a header has a control character"
+        if len(values) > 1 and name.lower() in (b"host", b"origin", b"upgrade"):
+            return f"the header {name.decode('latin-1')} came twice"
+    return None
+
+
+def address_of(request: Request, trusted: Iterable[str]) -> str:
+    """Give the address of a client; X-Forwarded-For is believed from ``trusted`` networks only.
+
+    The last address in it that is not itself trusted is the client's.
+    """
+    peer = getattr(request.getClientAddress(), "host", None) or "unix"
+    networks = [ipaddress.ip_network(network, strict=False) for network in trusted]
+    if not networks or not _within(peer, networks):
+        return str(peer)
+    forwarded = (header(request, "X-Forwarded-For") or "").split(",")
+    for hop in reversed([part.strip() for part in forwarded if part.strip()]):
+        if not _is_address(hop):
+            break
+        peer = hop
+        if not _within(hop, networks):
+            break
+    return str(peer)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _within(text: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    return _is_address(text) and any(ipaddress.ip_address(text) in net for net in networks)
+
+
+def answer(
+    request: Request,
+    status: int,
+    body: bytes,
+    content_type: str = "text/plain; charset=utf-8",
+) -> bytes:
+    """Set status and headers of an answer and give its body."""
+    request.setResponseCode(status, RESPONSES.get(status, b"Refused"))
+    request.setHeader(b"Content-Type", content_type.encode("ascii"))
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    return body
+
+
+def answer_json(request: Request, status: int, value: object) -> bytes:
+    """Set status and headers of a JSON answer and give its body."""
+    return answer(request, status, encode(value), "application/json")
