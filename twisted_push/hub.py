@@ -87,4 +87,3 @@ class Hub(Generic[_M]):
     def counts(self) -> Mapping[str, int]:
         """Give the number of members in each channel."""
         return {channel: len(members) for channel, members in self.channels.items()}
-

@@ -156,9 +156,7 @@ class IEngine(Interface):
     def unsubscribe(channel: str) -> Deferred[None]:
         """No longer."""
 
-    def since(
-        channel: str, position: StreamPosition | None, limit: int
-    ) -> Deferred[Recovered]:
+    def since(channel: str, position: StreamPosition | None, limit: int) -> Deferred[Recovered]:
         """Give what came after ``position`` (None: only where the stream stands)."""
 
     def presence_add(channel: str, info: ClientInfo) -> Deferred[None]:
@@ -196,4 +194,3 @@ class IEngine(Interface):
 
     def overlays(user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
         """Give what was noted for a user, by channel."""
-

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from attrs import evolve
 from twisted.application.service import Service
@@ -54,9 +54,7 @@ class Options(UsageOptions):
     """The options of ``twistd push``. Raises UsageError with every fault of the configuration."""
 
     synopsis = "[options]"
-    optParameters = (
-        ("config", "c", None, "The configuration file (TOML)"),
-    )
+    optParameters = (("config", "c", None, "The configuration file (TOML)"),)
     optFlags = (("demo", None, "Add the embedded demo CMS, on a loopback port of its own"),)
 
     def __init__(self) -> None:
@@ -131,7 +129,7 @@ class PushService(Service):
 
     # --- Where it listens --------------------------------------------------------------------
 
-    def _make_ports(self) -> list[tuple[str, Service]]:
+    def _make_ports(self) -> Sequence[tuple[str, Service]]:
         public, backend = Resource(), Resource()
         self._fill_public(public)
         self._fill_backend(backend if self.config.backend_listen else public)
@@ -315,7 +313,7 @@ def _make_demo(demo: DemoSettings, reactor: Any) -> Any:
     )
 
 
-def _log_file(options: Options) -> TextIO | None:
+def _log_file(options: Options) -> TextIO:
     """Give where twistd would log to: its option, or standard output in the foreground."""
     twistd = options.parent or {"nodaemon": True}
     name = twistd.get("logfile")
@@ -323,8 +321,7 @@ def _log_file(options: Options) -> TextIO | None:
         name = "twistd.log"
     if not name or name == "-":
         return sys.stdout
-    log_file: Any = LogFile.fromFullPath(name)
-    return log_file
+    return cast("TextIO", LogFile.fromFullPath(name))
 
 
 def makeService(options: Options) -> PushService:

@@ -71,7 +71,9 @@ class Dialect(Protocol):
 class Owner(Protocol):
     """Whoever keeps the sessions: the node."""
 
-    max_outbox: int
+    @property
+    def max_outbox(self) -> int:
+        """Bytes that may wait for one client."""
 
     def finish(self, session: Session, disconnect: Disconnect | None) -> None:
         """End a session, once: None when the client left by itself."""

@@ -16,7 +16,7 @@ from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown,
 from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey
 from twisted_push.node.node import Node
-from twisted_push.web import address_of, answer_json, bad_header, header
+from twisted_push.web import GuardedRequest, address_of, answer_json, bad_header, header
 
 __all__ = ["Api"]
 
@@ -40,7 +40,7 @@ class Api(Resource):
         self._clock = clock
         self._methods = Methods()
 
-    def render(self, request: Request) -> bytes | int:
+    def render(self, request: GuardedRequest) -> bytes | int:
         fault = bad_header(request)
         if fault is not None:
             return self._refuse(request, 400, Refused(107, f"bad request: {fault}"))
@@ -76,10 +76,10 @@ class Api(Resource):
         )
         return self._refuse(request, 401, Refused(101, f"unauthorized: {why}"))
 
-    async def _answer(self, request: Request, node: Node, key: ServiceKey) -> bytes:
+    async def _answer(self, request: GuardedRequest, node: Node, key: ServiceKey) -> bytes:
         began = self._clock.seconds()
-        name = b"/".join(request.postpath).decode("latin-1")
-        body = request.content.getvalue() or b"{}"
+        name = b"/".join(request.postpath or []).decode("latin-1")
+        body = request.body.getvalue() or b"{}"
         outcome = "ok"
         try:
             result = await self._methods.run(node, key, name, body)

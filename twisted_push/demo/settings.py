@@ -52,7 +52,9 @@ def add_demo(config: Config) -> DemoSettings:
     """Make the demo the CMS of the first site. Raises ConfigErrors without a ``tcp:`` endpoint."""
     listening = _TCP.match(config.listen[0]) if config.listen else None
     if listening is None:
-        raise ConfigErrors((ConfigError("listen", "the demo needs tcp:PORT as the first endpoint"),))
+        raise ConfigErrors(
+            (ConfigError("listen", "the demo needs tcp:PORT as the first endpoint"),)
+        )
     port = _free_port(DEMO_PORT)
     name, site = next(iter(config.sites.items()))
     origins = tuple(f"http://{host}:{port}" for host in ("127.0.0.1", "localhost"))

@@ -89,7 +89,9 @@ class CentrifugalDialect:
                 session.pong_due = None
             elif session.work is None:
                 self._start(session, command)
-            elif session.waiting is not None and len(session.waiting) >= limits.max_pending_commands:
+            elif (
+                session.waiting is not None and len(session.waiting) >= limits.max_pending_commands
+            ):
                 self._end(session, Disconnect(3013), "too many commands are waiting")
             else:
                 session.waiting = session.waiting or deque()
@@ -325,8 +327,7 @@ def _join_result(node: Node, joined: Joined) -> SubscribeResult:
     subscription = joined.subscription
     result = subscribe_result(subscription.position, subscription.data)
     result.recoverable = (
-        joined.recovered is not None
-        and node.context.policy.namespace(subscription.channel).recover
+        joined.recovered is not None and node.context.policy.namespace(subscription.channel).recover
     )
     if joined.was_recovering and joined.recovered is not None:
         result.was_recovering = True

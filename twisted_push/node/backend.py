@@ -165,7 +165,7 @@ class Backend:
                 self._finish(session, disconnect)
 
     async def logout(self, *, token: str = "", user: str = "") -> None:
-        """End a token, or all tokens of a user: close their connections, refuse them from now on."""
+        """End a token, or all tokens of a user: close the connections, refuse from now on."""
         if bool(token) == bool(user):
             raise Refused(107, "bad request: give either token or user")
         until = self._context.clock.seconds() + TOMBSTONE

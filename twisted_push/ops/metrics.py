@@ -6,6 +6,7 @@ Labels are sites and small closed sets, never channels, users or addresses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -38,20 +39,23 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
 }
 _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
     "connects": ("Connect commands that were granted", lambda s: s.connects),
-    "publications": ("Publications that were delivered to a channel here", lambda s: s.publications),
+    "publications": (
+        "Publications that were delivered to a channel here",
+        lambda s: s.publications,
+    ),
     "deliveries": ("Publications given to clients", lambda s: s.deliveries),
 }
-_LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[object, int]]]] = {
-    "connections_accepted": ("transport", "Connections taken in", lambda s: {**s.accepted}),
-    "connections_refused": ("reason", "Connections turned away", lambda s: {**s.refused}),
+_LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[Any, int]]]] = {
+    "connections_accepted": ("transport", "Connections taken in", lambda s: s.accepted),
+    "connections_refused": ("reason", "Connections turned away", lambda s: s.refused),
     "connections_closed": (
         "code",
         "Connections ended, by close code; 0: the client left",
-        lambda s: {**s.closed},
+        lambda s: s.closed,
     ),
-    "commands": ("method", "Commands of clients", lambda s: {**s.commands}),
-    "command_errors": ("code", "Commands that were refused", lambda s: {**s.command_errors}),
-    "callbacks": ("outcome", "Questions to the CMS", lambda s: {**s.callbacks}),
+    "commands": ("method", "Commands of clients", lambda s: s.commands),
+    "command_errors": ("code", "Commands that were refused", lambda s: s.command_errors),
+    "callbacks": ("outcome", "Questions to the CMS", lambda s: s.callbacks),
 }
 _DURATIONS: Mapping[str, tuple[str, Callable[[SiteStats], Durations]]] = {
     "callback_duration_seconds": ("Time of a question to the CMS", lambda s: s.callback_duration),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -55,10 +56,11 @@ def _frame(opcode: bytes, payload: bytes) -> bytes:
 
 
 @implementer(ITransport)
-class PushWebSocket(WebSocketServerProtocol):  # type: ignore[misc]
+class PushWebSocket(WebSocketServerProtocol):
     """One browser's WebSocket: an adapter without rules."""
 
-    factory: _Factory
+    factory: Any  # a `_Factory`
+    transport: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class PushWebSocket(WebSocketServerProtocol):  # type: ignore[misc]
         self._give_up_later()
         super().sendCloseFrame(*args, **kwargs)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
         super().connectionLost(reason)
@@ -147,10 +149,10 @@ class PushWebSocket(WebSocketServerProtocol):  # type: ignore[misc]
             receiver.lost()
 
 
-class _Factory(WebSocketServerFactory):  # type: ignore[misc]
+class _Factory(WebSocketServerFactory):
     """Makes the protocols of one endpoint, with limits set."""
 
-    protocol = PushWebSocket
+    protocol: Any = PushWebSocket
     noisy = False
 
     def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
@@ -218,13 +220,13 @@ class _Upgrade:
         self._factory = factory
         self._entry = entry
 
-    def buildProtocol(self, address: object) -> PushWebSocket:
-        protocol: PushWebSocket = self._factory.buildProtocol(address)
+    def buildProtocol(self, address: IAddress) -> PushWebSocket:
+        protocol = cast("PushWebSocket", self._factory.buildProtocol(address))
         protocol.entry = self._entry
         return protocol
 
     def render(self, request: Request) -> bytes | int:
-        transport = request.channel.transport
+        transport: Any = request.channel.transport
         if transport is not None:
             # twisted.web's channel stays the producer otherwise, and no other can be registered.
             transport.unregisterProducer()

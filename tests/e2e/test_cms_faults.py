@@ -1,0 +1,129 @@
+"""A CMS that fails in every way it can: the client is told, and nobody else is touched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cms import (
+    PEOPLE,
+    Answer,
+    StubCms,
+    endless,
+    endless_unannounced,
+    hang_up,
+    html,
+    invalid_json,
+    redirect,
+    refuse,
+    says,
+    silence,
+    user,
+)
+from tests.e2e.raw_client import RawClient, check_untouched
+from tests.e2e.server import PushServer, log_is_quiet, make_server
+
+MEBIBYTE = 2**20
+FAULTS: Mapping[str, Answer] = {
+    "error-500": says({"error": "sorry"}, 500),
+    "html-500": html(500),
+    "html-200": html(),
+    "not-found": html(404),
+    "silence": silence,
+    "hang-up": hang_up,
+    "redirect": redirect,
+    "invalid-json": invalid_json,
+    "empty-object": says({}),
+    "a-list": says([]),
+    "user-is-a-number": user(17),
+    "user-is-null": user(None),
+    "user-is-an-object": user({"id": "mallory"}),
+    "channels-are-text": says({"result": {"user": "mallory", "channels": "news"}}),
+    "100-mb": endless,
+    "100-mb-unannounced": endless_unannounced,
+}
+
+
+@pytest.fixture(scope="module")
+def cms() -> Iterator[StubCms]:
+    with StubCms({**PEOPLE, **FAULTS, "refused": refuse}) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def server(cms: StubCms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with make_server(folder, callback=cms.url, callback_options={"timeout": "1s"}) as running:
+        # What the first question needs is in memory before anything is measured.
+        with RawClient(running) as client:
+            client.connect()
+        yield running
+
+
+def outcome(client: RawClient, token: str) -> int:
+    """Try to connect; give the code of the error or of the close."""
+    client.send(json.dumps({"id": 1, "connect": {"token": token}}))
+    return client.failure()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(server: PushServer, cms: StubCms, bystander: RawClient, fault: str) -> None:
+    before = server.memory()
+    with log_is_quiet(server), RawClient(server) as client:
+        started = time.monotonic()
+        # Something that may be over later: the client comes back by itself.
+        assert outcome(client, fault) in (100, 3004)
+        assert time.monotonic() - started < 5
+        check_untouched(bystander, server)
+    assert server.memory() - before < 30 * MEBIBYTE
+    assert cms.http.followed == 0
+
+
+def test_a_failing_question_does_not_stand_in_the_way(
+    server: PushServer, bystander: RawClient
+) -> None:
+    with RawClient(server) as slow, RawClient(server) as quick:
+        slow.send('{"id":1,"connect":{"token":"silence"}}')
+        started = time.monotonic()
+        quick.connect("carol-token")
+        assert time.monotonic() - started < 0.8
+        assert slow.failure() in (100, 3004)
+
+
+def test_refused_is_no_fault(server: PushServer, bystander: RawClient) -> None:
+    with log_is_quiet(server), RawClient(server) as client:
+        assert outcome(client, "refused") == 3500
+    with log_is_quiet(server), RawClient(server) as client:
+        assert outcome(client, "refused-token") == 101
+
+
+def test_no_cms_at_all(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        with StubCms(PEOPLE) as cms:
+            server = stack.enter_context(make_server(tmp_path, callback=cms.url))
+            with RawClient(server) as known:
+                known.connect("bob-token")
+        # The CMS is gone: who is known already is served from what it said.
+        bystander = stack.enter_context(RawClient(server))
+        bystander.connect("bob-token")
+        with log_is_quiet(server), RawClient(server) as client:
+            assert outcome(client, "alice-token") in (100, 3004)
+        check_untouched(bystander, server)
+
+
+def test_the_cms_hears_what_it_needs(server: PushServer, cms: StubCms) -> None:
+    with RawClient(server, headers={"Cookie": "SESS=1; b=2", "X-Other": "no"}) as client:
+        client.connect("alice-second-token", name="js", version="1.2", data={"page": "/"})
+    question = cms.questions[-1]
+    assert question["token"] == "alice-second-token"
+    assert question["transport"] == "websocket"
+    assert (question["protocol"], question["encoding"]) == ("json", "json")
+    assert (question["name"], question["version"]) == ("js", "1.2")
+    assert question["data"] == {"page": "/"}
+    assert cms.http.question_headers[-1]["cookie"] == "SESS=1; b=2"
+    assert "x-other" not in cms.http.question_headers[-1]

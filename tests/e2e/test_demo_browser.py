@@ -1,0 +1,135 @@
+"""The demo in a real browser: two people, each with a page open."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.server import SERVE, bound, environment, eventually, http
+
+HERE = Path(__file__).parent
+URL = re.compile(r"http://127\.0\.0\.1:\d+/?")
+
+
+class Demo:
+    """``twisted-push serve --demo``, without a configuration file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log_path = folder / "demo.log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                bound([sys.executable, "-c", SERVE, "serve", "--demo"]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=environment(),
+            )
+
+    def address(self) -> str:
+        """Wait until the demo is there; give its address."""
+
+        def printed() -> str:
+            assert self.process.poll() is None, self.log
+            for found in URL.finditer(self.log):
+                address = found[0].rstrip("/")
+                if "demo CMS" in http("GET", address + "/")[1]:
+                    return address
+            return ""
+
+        try:
+            return eventually("the demo prints its address", printed)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", errors="replace")
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(25)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the demo does not end:\n{self.log}") from None
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    running = Demo(tmp_path)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop()
+
+
+def test_demo_starts_where_its_ports_are_taken(tmp_path: Path) -> None:
+    """Both usual ports are busy: it says where it is instead."""
+    sockets = []
+    for port in (8000, 8080):
+        taken = socket.socket()
+        sockets.append(taken)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        except OSError:
+            pass  # Somebody else's: busy all the same.
+    try:
+        demo = Demo(tmp_path)
+        address = demo.address()
+        assert not address.endswith((":8000", ":8080"))
+        assert demo.stop() in (0, 143, -15)
+        assert "Traceback" not in demo.log
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
+    finished = subprocess.run(
+        bound([node, str(HERE / "js" / "demo.mjs"), demo.address(), chromium]),
+        cwd=HERE,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=90,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr + demo.log
+    found: dict[str, Any] = json.loads(finished.stdout)
+
+    assert found["channels"] == ["article:1", "broadcast", "user:bob"]
+    assert found["bobMayEdit"] is False
+    # The article changed, on a page that was not loaded again, and as text: nothing is markup.
+    assert found["titleBefore"] == "The page that never needs a reload"
+    assert found["titleAfter"] == "News <b>of</b> today & tomorrow"
+    assert found["documentTitle"].startswith("News <b>of</b> today & tomorrow")
+    assert found["paragraphs"] == ["A first paragraph.", "A second one."]
+    assert "Alice" in found["announcement"]
+    assert found["reloaded"] is False
+    # A message to everybody, and one to Alice alone.
+    assert found["toasts"] == ["Lunch is <ready>"] * 2
+    assert found["privateToBob"] is False
+    # The kick.
+    assert "disconnected by an administrator" in found["banner"]
+    assert found["status"] == "Disconnected"
+    assert found["stateLater"] == "disconnected"
+    assert found["aliceIsStill"] == "connected"
+    assert found["complaints"] == []
+
+    assert demo.stop() in (0, 143, -15)
+    assert "Traceback" not in demo.log
