@@ -75,10 +75,10 @@ class Owner(Protocol):
     def max_outbox(self) -> int:
         """Bytes that may wait for one client."""
 
-    def finish(self, session: Session, disconnect: Disconnect | None) -> None:
-        """End a session, once: None when the client left by itself."""
+    def finish(self, session: Session, disconnect: Disconnect | None, why: str = "") -> None:
+        """End a session, once: None when the client left by itself; ``why`` is for the log."""
 
-    def finish_later(self, session: Session, disconnect: Disconnect) -> None:
+    def finish_later(self, session: Session, disconnect: Disconnect, why: str = "") -> None:
         """End it in a later turn: for those who walk over sessions."""
 
     def allow(self, session: Session) -> bool:
@@ -170,7 +170,7 @@ class Session:
         if self._outbox_bytes > self.owner.max_outbox:
             self._outbox.clear()
             self._outbox_bytes = 0
-            self.owner.finish_later(self, Disconnect(3008))
+            self.owner.finish_later(self, Disconnect(3008), "it reads too slowly")
 
     def forget_channel(self, channel: str) -> None:
         """Drop what is kept of a channel that the client no longer has."""

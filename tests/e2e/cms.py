@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -59,8 +61,20 @@ class CmsServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.questions: list[dict[str, Any]] = []
         self.question_headers: list[dict[str, str]] = []
+        self.connections: list[socket.socket] = []
         self.followed = 0
         self.stopping = threading.Event()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.lock:
+            self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def hang_up(self) -> None:
+        """Close every connection, also those that wait for a next question."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a push server that hangs up: some of the answers are meant so."""
@@ -95,6 +109,7 @@ class StubCms:
         self.http.stopping.set()
         self.http.shutdown()
         self.http.server_close()
+        self.http.hang_up()
         self._thread.join(5)
 
 

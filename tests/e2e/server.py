@@ -250,11 +250,12 @@ class PushServer:
             self._process.wait()
             self._process = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send the process a signal."""
+    def signal(self, *numbers: signal.Signals) -> None:
+        """Send the process signals."""
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended:\n{self.log}"
-        self._process.send_signal(number)
+        for number in numbers:
+            self._process.send_signal(number)
 
     def __enter__(self) -> Self:
         return self.start()

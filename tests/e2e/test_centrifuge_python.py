@@ -74,7 +74,15 @@ class ChannelEvents(SubscriptionEventHandler):  # type: ignore[misc]
 
 def run(dialogue: Coroutine[Any, Any, None]) -> None:
     """Run a dialogue to its end, in an event loop of its own."""
-    in_thread(lambda: asyncio.run(asyncio.wait_for(dialogue, 60)))
+
+
+    async def whole() -> None:
+        await asyncio.wait_for(dialogue, 60)
+        # The client closes its sockets in tasks that nobody else waits for.
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=5)
+
+    in_thread(lambda: asyncio.run(whole()))
 
 
 @asynccontextmanager

@@ -21,9 +21,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors", "jsontext"}),
     frozenset({"interfaces"}),
-    frozenset({"config"}),
     frozenset(
-        {"policy", "hub", "history", "presence", "wheel", "stats", "protocols"},
+        {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols"},
     ),
     frozenset({"session", "cms", "engines", "web", "configfile", "client"}),
     frozenset({"node"}),
@@ -33,11 +32,12 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 LAYER_OF = {unit: number for number, units in enumerate(LAYERS) for unit in units}
 
-#: Imports within a layer that are allowed all the same: (importer, imported).
-SIDEWAYS = frozenset({("jsontext", "errors")})
+#: Imports within a layer that are allowed all the same: (importer, imported). The rules of a
+#: policy are those of a configuration.
+SIDEWAYS = frozenset({("jsontext", "errors"), ("policy", "config")})
 
 #: The layers that do no IO, and what they therefore must not import.
-PURE_LAYERS = range(4)
+PURE_LAYERS = range(3)
 IO_MODULES = ("twisted.web", "autobahn", "treq", "sqlite3", "redis", "hiredis")
 
 #: The only units whose functions may import the global reactor.
@@ -152,7 +152,10 @@ def reactor_problems(sources: Sources) -> Iterator[str]:
 
 
 def init_problems(sources: Sources) -> Iterator[str]:
-    """Yield each package without an __init__, and each statement that does not belong in one."""
+    """Yield each package without an __init__, and each statement that does not belong in one.
+
+    What belongs there: a docstring, names of the package's own modules, and ``__all__``.
+    """
     packages = {module.rpartition(".")[0] for module in sources}
     for package in sorted(packages):
         if f"{package}.__init__" not in sources:
@@ -164,13 +167,20 @@ def init_problems(sources: Sources) -> Iterator[str]:
         if ast.get_docstring(tree) is None:
             yield f"{module} has no docstring"
         for node in tree.body[1:]:
+            if _is_own_export(node, module.removesuffix(".__init__")):
+                continue
             names: list[ast.expr] = []
             if isinstance(node, ast.Assign):
                 names = node.targets
             elif isinstance(node, ast.AnnAssign):
                 names = [node.target]
             if [ast.unparse(name) for name in names] != ["__all__"]:
-                yield f"{module}:{node.lineno} holds more than a docstring and __all__"
+                yield f"{module}:{node.lineno} holds more than a docstring, its own names and __all__"
+
+
+def _is_own_export(node: ast.stmt, package: str) -> bool:
+    """Tell whether a statement only offers a name of the package's own modules."""
+    return isinstance(node, ast.ImportFrom) and within(node.module or "", package)
 
 
 def length_problems(sources: Sources) -> Iterator[str]:

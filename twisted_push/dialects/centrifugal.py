@@ -80,7 +80,7 @@ class CentrifugalDialect:
         try:
             commands = read_commands(payload)
         except ProtocolError as error:
-            self._end(session, Disconnect(3501), str(error))
+            self._node.finish(session, Disconnect(3501), f"bad request: {error}")
             return
         for command in commands:
             if session.closed or not self._node.allow(session):
@@ -92,14 +92,14 @@ class CentrifugalDialect:
             elif (
                 session.waiting is not None and len(session.waiting) >= limits.max_pending_commands
             ):
-                self._end(session, Disconnect(3013), "too many commands are waiting")
+                self._node.finish(session, Disconnect(3013), "too many commands wait")
             else:
                 session.waiting = session.waiting or deque()
                 session.waiting.append(command)
 
     def received_binary(self, session: Session) -> None:
         """Refuse what can only be the protobuf form of the protocol."""
-        self._end(session, Disconnect(3506), "a binary message")
+        self._node.finish(session, Disconnect(3506), "a binary message")
 
     def _start(self, session: Session, command: Command) -> None:
         work = Deferred.fromCoroutine(self._carry_out(session, command))
@@ -131,9 +131,9 @@ class CentrifugalDialect:
             stats.command_errors[error.code] += 1
             self._refuse(session, command, error)
         except Disconnect as disconnect:
-            self._end(session, disconnect, "")
-        except CmsUnavailable as error:
-            self._end(session, Disconnect(3004), f"the CMS gave no answer: {error}")
+            self._node.finish(session, disconnect, disconnect.text)
+        except CmsUnavailable:
+            self._node.finish(session, Disconnect(3004))  # Logged where the CMS was asked.
         except EngineUnavailable as error:
             stats.command_errors[100] += 1
             self._answer(session, error_reply(command, Refused(100)))
@@ -141,35 +141,16 @@ class CentrifugalDialect:
         except CancelledError:
             raise
         except Exception:
-            _log.failure("{site}: {method} failed", site=self._site, method=command.method)
-            self._end(session, Disconnect(3004), "an error of the server")
-
-    @property
-    def _site(self) -> str:
-        return self._node.context.name
+            _log.failure(
+                "{site}: {method} failed", site=self._node.context.name, method=command.method
+            )
+            self._node.finish(session, Disconnect(3004))
 
     def _refuse(self, session: Session, command: Command, error: Refused) -> None:
         if command.method == "connect":
-            self._log_refusal(session, error.code, error.text, "")
+            self._node.log_refusal(session, error.code, error.text)
         if command.id:
             self._answer(session, error_reply(command, error))
-
-    def _end(self, session: Session, disconnect: Disconnect, why: str) -> None:
-        """Close a client that did something wrong, or was not let in; and say why in the log."""
-        if session.closed:
-            return
-        self._log_refusal(session, disconnect.code, disconnect.text, why)
-        self._node.finish(session, disconnect)
-
-    def _log_refusal(self, session: Session, code: int, text: str, why: str) -> None:
-        _log.info(
-            "{site}: client refused: {code} {text}{why}, from {address}",
-            site=self._site,
-            code=code,
-            text=text,
-            why=f" ({why})" if why else "",
-            address=session.transport.request.address,
-        )
 
     def _answer(self, session: Session, message: bytes) -> None:
         session.deliver(cast("CentrifugalCodec", session.codec).frame(message))

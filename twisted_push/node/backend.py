@@ -137,12 +137,12 @@ class Backend:
     async def unsubscribe(self, target: Target, channel: str) -> None:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
         self._context.policy.check_channel(channel)
+        if target.whole_user:
+            await self._overlay(target.user, channel, None)
         for session in self._find(target):
             if self._channels.leave(session, channel) is not None:
                 frame = session.codec.unsubscribed(channel, 2000, "server unsubscribe")
                 session.deliver(frame)
-        if target.whole_user:
-            await self._overlay(target.user, channel, None)
 
     async def _overlay(self, user: str, channel: str, added: ChannelGrant | None) -> None:
         overlay = ChannelOverlay(self._context.clock.seconds(), added)
@@ -174,10 +174,11 @@ class Backend:
             await self._context.engine.revoke_token(digest, until)
             sessions = self._context.hub.of_token(digest)
         else:
-            sessions = self._context.hub.of_user(user)
-            for digest in {s.token_digest for s in sessions if s.token_digest is not None}:
-                await self._context.engine.revoke_token(digest, until)
+            here = self._context.hub.of_user(user)
+            for known in {s.token_digest for s in here if s.token_digest is not None}:
+                await self._context.engine.revoke_token(known, until)
             await self._context.engine.revoke_user(user, until)
+            sessions = self._context.hub.of_user(user)
         for session in sessions:
             self._finish(session, Disconnect(3500))
 

@@ -123,10 +123,16 @@ class Node:
         self._wheel.add(session, now + limits.stale_close_delay)
         return session
 
-    def finish(self, session: Session, disconnect: Disconnect | None) -> None:
-        """End a session, whatever the cause; a second time does nothing."""
+    def finish(self, session: Session, disconnect: Disconnect | None, why: str = "") -> None:
+        """End a session, whatever the cause; a second time does nothing.
+
+        ``why`` says in the log what the client did wrong, or why it was not let in; an end that
+        is part of normal work has none and is only counted.
+        """
         if session.closed:
             return
+        if disconnect is not None and why:
+            self.log_refusal(session, disconnect.code, why)
         session.state = State.CLOSED
         self.sessions.discard(session)
         self.context.hub.remove(session)
@@ -139,14 +145,24 @@ class Node:
         if session.work is not None:
             session.work.cancel()
 
-    def finish_later(self, session: Session, disconnect: Disconnect) -> None:
-        self.context.clock.callLater(0, self.finish, session, disconnect)
+    def finish_later(self, session: Session, disconnect: Disconnect, why: str = "") -> None:
+        self.context.clock.callLater(0, self.finish, session, disconnect, why)
+
+    def log_refusal(self, session: Session, code: int, why: str) -> None:
+        """Say why a client was refused or closed, without its secrets."""
+        _log.info(
+            "{site}: client refused: {code} {why}, from {address}",
+            site=self.context.name,
+            code=code,
+            why=why,
+            address=session.transport.request.address,
+        )
 
     def allow(self, session: Session) -> bool:
         rate = self.context.policy.limits.max_commands_per_second
         if session.allow(self.context.clock.seconds(), rate):
             return True
-        self.finish(session, Disconnect(3013))
+        self.finish(session, Disconnect(3013), "too many commands")
         return False
 
     async def connect(
@@ -246,7 +262,7 @@ class Node:
     def _check(self, session: Session, now: float) -> None:
         limits = self.context.policy.limits
         if session.state is State.NEW and now >= session.opened_at + limits.stale_close_delay:
-            self.finish(session, Disconnect(3502))
+            self.finish(session, Disconnect(3502), "no connect in time")
         elif session.state is not State.CONNECTED:
             self._wheel.add(session, now + limits.stale_close_delay)
         elif session.pong_due is not None and now >= session.pong_due:
