@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,9 @@ from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, t
 from twisted_push.web import GuardedSite
 
 __all__ = ["Options", "PushService", "makeService"]
+
+OTHER_FILES = 100
+"""Open files that are no connections of browsers: listeners, callbacks, logs."""
 
 _log = Logger()
 
@@ -173,6 +177,7 @@ class PushService(Service):
     def privilegedStartService(self) -> None:
         """Bind every port. Raises SystemExit, with one line, where that cannot be."""
         super().privilegedStartService()
+        _raise_file_limit(self.config.limits.max_connections)
         for endpoint, port in self._ports:
             try:
                 port.privilegedStartService()
@@ -266,6 +271,19 @@ class PushService(Service):
             await node.stop()
         if self._watchdog.running:
             self._watchdog.stop()
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Allow this process as many open files as it may have, and say if those are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < connections + OTHER_FILES:
+        _log.warn(
+            "limits.max_connections is {connections}, but this process may open {files} files only",
+            connections=connections,
+            files=hard,
+        )
 
 
 async def _closed(port: Service) -> None:
