@@ -202,7 +202,7 @@ class _Sends:
 def _memory(scale: Scale) -> Iterator[Figure]:
     count = scale.idle_connections
     idle = Figure(f"idle connection of {count:,}", "KiB resident")
-    again = Figure("the same, after all left and as many came", "KiB resident")
+    again = Figure("the same, when all left and as many came at once", "KiB resident")
     empty = Figure("the server without connections", "MiB resident")
     for _ in range(scale.idle_rounds):
         loop = Loop()

@@ -396,4 +396,4 @@ def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -294,7 +294,15 @@ async def _closed(port: Service) -> None:
 
 def _needing_restart(old: Config, new: Config) -> list[str]:
     """Name what changed and is not taken by a reload."""
-    names = ("listen", "backend_listen", "engine", "state_dir", "log_level", "log_format")
+    names = (
+        "listen",
+        "backend_listen",
+        "engine",
+        "state_dir",
+        "log_level",
+        "log_format",
+        "debug_echo",
+    )
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     if set(old.sites) != set(new.sites):
         changed.append("sites")

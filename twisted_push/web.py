@@ -132,11 +132,12 @@ def bad_header(request: Request) -> str | None:
 def address_of(request: Request, trusted: Iterable[str]) -> str:
     """Give the address of a client; X-Forwarded-For is believed from ``trusted`` networks only.
 
-    The last address in it that is not itself trusted is the client's.
+    A Unix socket is always a proxy's: whoever may connect to it was let in by its permissions.
+    The last address in the header that is not itself trusted is the client's.
     """
     peer = getattr(request.getClientAddress(), "host", None) or "unix"
     networks = [ipaddress.ip_network(network, strict=False) for network in trusted]
-    if not networks or not _within(peer, networks):
+    if peer != "unix" and not _within(peer, networks):
         return str(peer)
     forwarded = (header(request, "X-Forwarded-For") or "").split(",")
     for hop in reversed([part.strip() for part in forwarded if part.strip()]):

@@ -13,32 +13,51 @@ _T = TypeVar("_T")
 class Wheel(Generic[_T]):
     """Items by the time at which they want to be looked at, in slots of ``granularity`` seconds.
 
-    An item that is no longer of interest is simply looked at once more: its owner decides.
+    An item has one time: adding it again moves it.
     """
 
     def __init__(self, granularity: float) -> None:
         self.granularity = granularity
         self._slots: dict[int, set[_T]] = {}
+        self._slot_of: dict[_T, int] = {}
         self._next: int | None = None
+
+    def __len__(self) -> int:
+        """Give the number of items."""
+        return len(self._slot_of)
 
     def add(self, item: _T, due: float) -> None:
         """Look at ``item`` at ``due`` (seconds), or up to one slot later."""
+        self.discard(item)
         slot = ceil(due / self.granularity)
         self._slots.setdefault(slot, set()).add(item)
+        self._slot_of[item] = slot
         if self._next is None or slot < self._next:
             self._next = slot
+
+    def discard(self, item: _T) -> None:
+        """Look at ``item`` no more; nothing of it is kept. One that is not there is no error."""
+        slot = self._slot_of.pop(item, None)
+        if slot is None:
+            return
+        items = self._slots[slot]
+        items.discard(item)
+        if not items:
+            del self._slots[slot]
 
     def due(self, now: float) -> set[_T]:
         """Take out the items whose time has come."""
         found: set[_T] = set()
-        if self._next is None:
-            return found
         current = int(now / self.granularity)
+        if self._next is None or current < self._next:
+            return found
         if current - self._next > len(self._slots):  # After a long sleep: fewer slots than ticks.
             passed = [slot for slot in self._slots if slot <= current]
         else:
             passed = [slot for slot in range(self._next, current + 1) if slot in self._slots]
         for slot in passed:
             found |= self._slots.pop(slot)
-        self._next = max(self._next, current + 1) if self._slots else None
+        for item in found:
+            del self._slot_of[item]
+        self._next = current + 1 if self._slots else None
         return found

@@ -38,6 +38,9 @@ _BOUND = (
 
 T = TypeVar("T")
 
+_spawner = ThreadPoolExecutor(1)
+"""Starts the servers: a process is bound to the thread that starts it, and this one stays."""
+
 DEFAULT_LIMITS = {
     "stale_close_delay": "10s",
     "ping_interval": "25s",
@@ -53,7 +56,6 @@ presence = true
 join_leave = true
 client_subscribe = "anyone"
 client_publish = "subscriber"
-client_history = true
 client_presence = true
 
 [[sites.default.namespaces]]
@@ -194,14 +196,15 @@ class PushServer:
         """Start the process, and wait for nothing."""
         assert self._process is None
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _spawner.submit(
+                subprocess.Popen[bytes],
                 bound(self._command(str(self.config_path))),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env=environment(**self._environ),
-            )
+            ).result()
         return self._process
 
     def start(self) -> Self:

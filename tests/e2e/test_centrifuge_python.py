@@ -75,7 +75,6 @@ class ChannelEvents(SubscriptionEventHandler):  # type: ignore[misc]
 def run(dialogue: Coroutine[Any, Any, None]) -> None:
     """Run a dialogue to its end, in an event loop of its own."""
 
-
     async def whole() -> None:
         await asyncio.wait_for(dialogue, 60)
         # The client closes its sockets in tasks that nobody else waits for.

@@ -175,7 +175,7 @@ def init_problems(sources: Sources) -> Iterator[str]:
             elif isinstance(node, ast.AnnAssign):
                 names = [node.target]
             if [ast.unparse(name) for name in names] != ["__all__"]:
-                yield f"{module}:{node.lineno} holds more than a docstring, its own names and __all__"
+                yield f"{module}:{node.lineno} holds more than a docstring and names"
 
 
 def _is_own_export(node: ast.stmt, package: str) -> bool:

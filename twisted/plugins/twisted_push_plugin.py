@@ -9,6 +9,6 @@ from twisted.application.service import ServiceMaker
 push = ServiceMaker(
     "push",
     "twisted_push.service",
-    "A push server for content management systems: WebSocket, SSE and polling.",
+    "A push server for content management systems.",
     "push",
 )

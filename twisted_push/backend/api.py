@@ -83,7 +83,9 @@ class Api(Resource):
         outcome = "ok"
         try:
             result = await self._methods.run(node, key, name, body)
-            return answer_json(request, 200, {"result": result})
+            # Public clients of this API read the replies of a batch without the envelope.
+            bare = result if name == "batch" else {}
+            return answer_json(request, 200, {"result": result, **bare})
         except JsonError as error:
             outcome = "bad_request"
             return self._refuse(request, 400, Refused(107, f"bad request: {error}"))

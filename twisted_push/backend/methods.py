@@ -103,10 +103,10 @@ def _error(error: Refused) -> Result:
     return {"error": {"code": error.code, "message": error.text}}
 
 
-def _text(raw: object) -> bytes | None:
+def _text(given: Raw) -> bytes | None:
     """Give the JSON text of a field; None where it is missing or null."""
-    text = bytes(raw) if isinstance(raw, Raw) else b"null"
-    return None if text == b"null" else text
+    text = bytes(given)
+    return None if text in (b"", b"null") else text
 
 
 def _target(request: Any) -> Target:

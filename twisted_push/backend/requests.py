@@ -1,12 +1,12 @@
 """The requests of the HTTP API: what each method takes. A field that is not here is refused.
 
 Source: the client protocol's specification, section 6; ``connections``, ``users`` and ``logout``
-are ours. ``data`` and ``info`` are JSON that is passed on as it is.
+are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where not given.
 """
 
 from __future__ import annotations
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 __all__ = [
     "Batch",
@@ -66,8 +66,8 @@ class Subscribe(Struct, forbid_unknown_fields=True):
     user: str = ""
     client: str = ""
     session: str = ""
-    info: Raw | UnsetType | None = UNSET
-    data: Raw | UnsetType | None = UNSET
+    info: Raw = Raw(b"")
+    data: Raw = Raw(b"")
     recover_since: Since | None = None
     expire_at: int | None = None
 
@@ -106,7 +106,7 @@ class Refresh(Struct, forbid_unknown_fields=True):
     session: str = ""
     expired: bool = False
     expire_at: int | None = None
-    info: Raw | UnsetType | None = UNSET
+    info: Raw = Raw(b"")
 
 
 class ChannelRequest(Struct, forbid_unknown_fields=True):

@@ -43,6 +43,8 @@ def _check_later(config: Config, faults: Faults) -> None:
             for name in ("client_subscribe", "client_publish"):
                 if getattr(namespace, name) == "cms":
                     faults.add(f"{path}.{name}", f"'cms' is {LATER}")
+            if namespace.client_history:
+                faults.add(f"{path}.client_history", f"true is {LATER}")
 
 
 def _check_listen(config: Config, faults: Faults) -> None:

@@ -76,9 +76,6 @@ token_secret = "$token_secret"
 # verify_tls = true
 # max_answer_size = "256KiB"
 
-[sites.default.presence]
-# online_grace = "2s"              # a page change is no departure
-
 # Rules for channels, by the beginning of their names; the first that fits counts. A channel that
 # none fits keeps no history, and clients may not ask for it.
 #
@@ -91,7 +88,6 @@ token_secret = "$token_secret"
 # join_leave = false
 # client_subscribe = "deny"        # deny | token | anyone
 # client_publish = "deny"          # deny | subscriber | anyone
-# client_history = false
 # client_presence = false
 """)
 

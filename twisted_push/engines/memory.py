@@ -33,6 +33,9 @@ SWEEP_INTERVAL = 30.0
 STREAM_LIFE = 86400.0
 """Seconds that a stream's position outlives its last publication."""
 
+EMPTY_STREAM_LIFE = 60.0
+"""Seconds that the position of a stream without any publication outlives its last use."""
+
 REVOCATION_LIFE = 86400.0
 """Seconds for which a kick beats an answer of the CMS that was on its way."""
 
@@ -186,8 +189,15 @@ class MemoryEngine:
         self._sweep_overlays(now - REVOCATION_LIFE)
         for channel in self._channels.values():
             channel.stream.trim(now)
-        old = now - STREAM_LIFE
-        _drop(self._channels, [name for name, c in self._channels.items() if c.used_at <= old])
+        _drop(self._channels, [n for n, c in self._channels.items() if self._is_over(n, c, now)])
+
+    def _is_over(self, name: str, channel: _Channel, now: float) -> bool:
+        """Tell whether nobody can ask for a stream's position any more.
+
+        Clients may make streams by asking for channels that nobody publishes into: those go soon.
+        """
+        life = STREAM_LIFE if channel.stream.top else EMPTY_STREAM_LIFE
+        return name not in self._subscribed and channel.used_at + life <= now
 
     def _sweep_overlays(self, old: float) -> None:
         for overlays in self._overlays.values():

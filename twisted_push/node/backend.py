@@ -112,6 +112,7 @@ class Backend:
         sessions = self._find(target)
         if target.whole_user:
             await self._overlay(target.user, channel, granted)
+        failed: Refused | None = None
         for session in sessions:
             subscription = Subscription(
                 channel, Kind.GRANTED, granted.info, granted.data, expires_at
@@ -119,10 +120,12 @@ class Backend:
             try:
                 joined = await self._channels.join(session, subscription, since)
             except Refused as error:
-                if error.code == 105 or session.closed:
-                    continue
-                raise
+                if error.code != 105 and not session.closed:
+                    failed = error  # Of this client; the others still get the channel.
+                continue
             self._tell_subscribed(session, joined)
+        if failed is not None:
+            raise failed
 
     def _tell_subscribed(self, session: Session, joined: Joined) -> None:
         subscription = joined.subscription

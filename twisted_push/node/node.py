@@ -135,6 +135,7 @@ class Node:
             self.log_refusal(session, disconnect.code, why)
         session.state = State.CLOSED
         self.sessions.discard(session)
+        self._wheel.discard(session)
         self.context.hub.remove(session)
         for channel in tuple(session.subscriptions):
             self.channels.leave(session, channel)

@@ -19,6 +19,9 @@ from twisted.logger import (
 
 __all__ = ["observer"]
 
+_CHATTY = {"twisted.web.client": LogLevel.warn, "autobahn": LogLevel.error}
+"""From which level on these are heard, but in debug: they tell what is logged elsewhere already."""
+
 
 def observer(out: TextIO, log_format: str, log_level: str) -> ILogObserver:
     """Make an observer that writes events from ``log_level`` on to ``out``.
@@ -26,7 +29,11 @@ def observer(out: TextIO, log_format: str, log_level: str) -> ILogObserver:
     ``log_format`` is ``text`` or ``json``. What a failure's traceback says comes after its line,
     in JSON as a field.
     """
-    levels: Any = LogLevelFilterPredicate(LogLevel.levelWithName(log_level))
+    level = LogLevel.levelWithName(log_level)
+    levels: Any = LogLevelFilterPredicate(level)
+    if level in (LogLevel.info, LogLevel.warn):
+        for namespace, least in _CHATTY.items():
+            levels.setLogLevelForNamespace(namespace, least)
     predicates: list[ILogFilterPredicate] = [levels]
     write = FileLogObserver(out, _json if log_format == "json" else _text)
     return FilteringLogObserver(write, predicates)

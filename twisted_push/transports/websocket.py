@@ -13,9 +13,9 @@ from typing import Any, cast
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -32,6 +32,11 @@ __all__ = ["Accept", "EchoReceiver", "WebSocketEndpoint", "text_frame"]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has for answering a close frame."""
+
+FAILED_TIMEOUT = 1.0
+"""Seconds that a peer which broke the protocol has for reading why it is closed."""
+
+_log = Logger()
 
 Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
@@ -67,6 +72,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self.entry: Entry | None = None
         self._receiver: Receiver | None = None
         self._giving_up: IDelayedCall | None = None
+        self._binary = False
 
     @property
     def request(self) -> ClientRequest:
@@ -84,29 +90,28 @@ class PushWebSocket(WebSocketServerProtocol):
         if self.state != self.STATE_OPEN:
             self.abort()
             return
-        self._give_up_later()
         self.sendClose(disconnect.code, disconnect.text)
 
     def abort(self) -> None:
         self.transport.abortConnection()
 
-    def _give_up_later(self) -> None:
+    def _give_up_later(self, seconds: float) -> None:
         if self._giving_up is None:
-            self._giving_up = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
+            self._giving_up = self.factory.clock.callLater(seconds, self.abort)
 
     # --- Inward: what Autobahn and the transport tell ----------------------------------------
 
-    def onConnect(self, request: Any) -> str | None:
-        """Agree on no subprotocol; refuse a client that speaks only one that we do not."""
-        if "centrifuge-protobuf" in request.protocols:
-            raise ConnectionDeny(400, "only the JSON protocol is spoken here")
-        return None
+    def onConnect(self, request: Any) -> None:
+        """Agree on no subprotocol; notice one that announces binary messages."""
+        self._binary = "centrifuge-protobuf" in request.protocols
 
     def onOpen(self) -> None:
         assert self.entry is not None
         self.factory.door.enter(self.entry)
         self.transport.registerProducer(self, True)
         self._receiver = self.factory.accept(self.entry.node, self)
+        if self._binary:
+            self._receiver.received_binary(b"")
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._receiver is None:
@@ -134,10 +139,36 @@ class PushWebSocket(WebSocketServerProtocol):
     def stopProducing(self) -> None:
         """The connection is going: `connectionLost` follows."""
 
-    def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
         """Begin to close, whoever wants it; a peer that does not answer is dropped in time."""
-        self._give_up_later()
-        super().sendCloseFrame(*args, **kwargs)
+        if self.failedByMe:
+            self._log_failure(code, reasonUtf8)
+        self._give_up_later(FAILED_TIMEOUT if self.failedByMe else CLOSE_TIMEOUT)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def _log_failure(self, code: int | None, reason: bytes | None) -> None:
+        assert self.entry is not None
+        _log.info(
+            "{site}: client refused: {code} {reason}, from {address}",
+            site=self.entry.node.context.name,
+            code=code,
+            reason=(reason or b"").decode("utf-8", "replace"),
+            address=self.entry.request.address,
+        )
+
+    def processData(self) -> bool:
+        """Read no more of a peer that broke the protocol.
+
+        Autobahn would find a second fault in what follows, and drop the connection for it before
+        the peer has read the close frame.
+        """
+        if self.failedByMe:
+            self.data = b""
+            return False
+        going_on: bool = super().processData()
+        return going_on
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._giving_up is not None and self._giving_up.active():

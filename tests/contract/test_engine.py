@@ -1,0 +1,748 @@
+"""What every engine does. An engine takes part with a factory in `ENGINES`.
+
+The factory is given the clock of the test and gives a new engine; `run` may let it turn until a
+Deferred fires. No test looks inside an engine.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+from attrs import define
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from tests.fakes import FakeEvents
+from twisted_push.engines.memory import MemoryEngine
+from twisted_push.interfaces import IEngine, IEngineEvents
+from twisted_push.model import (
+    ChannelGrant,
+    ChannelOverlay,
+    ClientInfo,
+    Grant,
+    Publication,
+    Recovered,
+    StreamPosition,
+)
+
+T = TypeVar("T")
+Factory = Callable[[Clock], IEngine]
+
+ENGINES: dict[str, Factory] = {"memory": MemoryEngine}
+
+DAY = 86400.0
+
+
+def run(deferred: Deferred[T]) -> T:
+    """Give the result of a Deferred that has fired."""
+    found: list[T] = []
+    deferred.addCallback(found.append)
+    assert found, "the engine did not answer"
+    return found[0]
+
+
+@define(eq=False)
+class Bench:
+    """An engine with its clock and the events that it told."""
+
+    clock: Clock
+    engine: IEngine
+    events: FakeEvents
+
+    def publish(
+        self, channel: str, data: bytes = b"1", size: int = 0, ttl: float = 60.0
+    ) -> tuple[StreamPosition | None, int]:
+        return run(self.engine.publish(Publication(channel, data), size, ttl))
+
+    def since(
+        self, channel: str, position: StreamPosition | None = None, limit: int = 300
+    ) -> Recovered:
+        return run(self.engine.since(channel, position, limit))
+
+    def put(self, token: bytes | None, grant: Grant, until: float | None = None) -> bool:
+        end = self.clock.seconds() + 3600.0 if until is None else until
+        return run(self.engine.grant_put(token, grant, end))
+
+    def get(self, token: bytes) -> Grant | None:
+        return run(self.engine.grant_get(token))
+
+    def grant(self, user: str = "u", issued_at: float | None = None) -> Grant:
+        return Grant(user, self.clock.seconds() if issued_at is None else issued_at)
+
+    def later(self, seconds: float) -> None:
+        """Let time pass, with whatever the engine does in it."""
+        end = self.clock.seconds() + seconds
+        while calls := [c.getTime() for c in self.clock.getDelayedCalls() if c.getTime() < end]:
+            self.clock.advance(max(0.0, min(calls) - self.clock.seconds()))
+        self.clock.advance(end - self.clock.seconds())
+
+
+def start(factory: Factory) -> Bench:
+    clock = Clock()
+    clock.advance(1_700_000_000.0)
+    bench = Bench(clock, factory(clock), FakeEvents())
+    run(bench.engine.start(bench.events))
+    return bench
+
+
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
+def factory(request: pytest.FixtureRequest) -> Factory:
+    found: Factory = request.param
+    return found
+
+
+@pytest.fixture
+def bench(factory: Factory) -> Iterator[Bench]:
+    bench = start(factory)
+    yield bench
+    run(bench.engine.stop())
+    assert bench.clock.getDelayedCalls() == []
+
+
+def info(client: str, user: str = "u", **more: bytes) -> ClientInfo:
+    return ClientInfo(user, client, **more)
+
+
+# --- The interface ---------------------------------------------------------------------------
+
+
+def test_it_is_an_engine_and_the_fake_events_are_events(bench: Bench) -> None:
+    assert verifyObject(IEngine, bench.engine)
+    assert verifyObject(IEngineEvents, bench.events)
+
+
+def test_stop_ends_every_timer_also_a_second_time_and_before_a_start(factory: Factory) -> None:
+    clock = Clock()
+    engine = factory(clock)
+    run(engine.stop())
+    run(engine.start(FakeEvents()))
+    clock.advance(100.0)
+    run(engine.stop())
+    run(engine.stop())
+    assert clock.getDelayedCalls() == []
+
+
+def test_nothing_is_told_after_stop(factory: Factory) -> None:
+    bench = start(factory)
+    run(bench.engine.subscribe("a"))
+    run(bench.engine.stop())
+    bench.publish("a")
+    run(bench.engine.presence_add("a", info("c")))
+    assert bench.events.publications == []
+    assert bench.events.told == []
+
+
+def test_a_stopped_engine_does_not_hold_its_node(factory: Factory) -> None:
+    bench = start(factory)
+    run(bench.engine.stop())
+    events = weakref.ref(bench.events)
+    bench.events = FakeEvents()
+    gc.collect()
+    assert events() is None
+
+
+# --- Publications ----------------------------------------------------------------------------
+
+
+def test_only_subscribed_channels_are_announced(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    assert bench.publish("a") == (None, 1)
+    assert bench.publish("b") == (None, 0)
+    assert [p.channel for p in bench.events.publications] == ["a"]
+
+
+def test_the_number_of_recipients_is_what_the_node_says(bench: Bench) -> None:
+    bench.events.recipients = 17
+    run(bench.engine.subscribe("a"))
+    assert bench.publish("a") == (None, 17)
+
+
+def test_subscribing_twice_announces_once_and_one_unsubscribe_ends_it(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    run(bench.engine.subscribe("a"))
+    bench.publish("a")
+    assert len(bench.events.publications) == 1
+    run(bench.engine.unsubscribe("a"))
+    run(bench.engine.unsubscribe("a"))
+    bench.publish("a")
+    assert len(bench.events.publications) == 1
+
+
+def test_unsubscribing_from_the_unknown_is_nothing(bench: Bench) -> None:
+    run(bench.engine.unsubscribe("never"))
+
+
+def test_publications_are_announced_as_they_are_in_their_order(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    who = info("c", conn_info=b"{}")
+    sent = [
+        Publication(
+            "a",
+            b'{"n":%d}' % number,
+            info=who,
+            tags={"t": "1"},
+            extra={"callback": b'"f"'},
+            time=number,
+        )
+        for number in range(50)
+    ]
+    for publication in sent:
+        run(bench.engine.publish(publication, 0, 60.0))
+    assert bench.events.publications == sent
+
+
+def test_a_publication_is_announced_with_the_position_that_is_answered(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    positions = [bench.publish("a", b"%d" % n, size=10)[0] for n in range(5)]
+    assert [p.position for p in bench.events.publications] == positions
+    assert [p.offset for p in positions if p] == [1, 2, 3, 4, 5]
+    assert len({p.epoch for p in positions if p}) == 1
+
+
+def test_a_publication_without_history_has_no_position_and_takes_no_offset(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    bench.publish("a", size=10)
+    assert bench.publish("a", size=0) == (None, 1)
+    position, _ = bench.publish("a", size=10)
+    assert position is not None
+    assert position.offset == 2
+    assert [p.position is None for p in bench.events.publications] == [False, True, False]
+
+
+def test_it_is_in_the_stream_when_it_is_announced(factory: Factory) -> None:
+    bench = start(factory)
+    seen: list[int] = []
+
+    class Looking(FakeEvents):
+        def publication_received(self, publication: Publication) -> int:
+            seen.append(bench.since("a").position.offset)
+            return 0
+
+    run(bench.engine.stop())
+    bench.engine = factory(bench.clock)
+    run(bench.engine.start(Looking()))
+    run(bench.engine.subscribe("a"))
+    for _ in range(3):
+        bench.publish("a", size=10)
+    assert seen == [1, 2, 3]
+    run(bench.engine.stop())
+
+
+def test_two_channels_and_two_engines_have_nothing_in_common(factory: Factory) -> None:
+    one, other = start(factory), start(factory)
+    run(other.engine.subscribe("a"))
+    first, _ = one.publish("a", size=10)
+    second, _ = one.publish("b", size=10)
+    assert first is not None
+    assert second is not None
+    assert first.epoch != second.epoch
+    assert (first.offset, second.offset) == (1, 1)
+    assert other.since("a").position.offset == 0
+    assert other.since("a").position.epoch != first.epoch
+    assert other.events.publications == []
+    one.put(b"t", one.grant())
+    assert other.get(b"t") is None
+    run(one.engine.stop())
+    run(other.engine.stop())
+
+
+# --- History ---------------------------------------------------------------------------------
+
+
+def test_where_a_new_stream_stands(bench: Bench) -> None:
+    found = bench.since("a")
+    assert found.complete
+    assert found.publications == ()
+    assert found.position.offset == 0
+    assert found.position.epoch
+    assert bench.since("a") == found
+
+
+def test_the_position_of_a_stream_that_was_asked_for_holds_for_its_first_publication(
+    bench: Bench,
+) -> None:
+    before = bench.since("a").position
+    bench.publish("a", b"1", size=10)
+    found = bench.since("a", before)
+    assert found.complete
+    assert [p.data for p in found.publications] == [b"1"]
+
+
+def test_since_gives_what_was_missed_with_positions(bench: Bench) -> None:
+    for number in range(1, 6):
+        bench.publish("a", b"%d" % number, size=10)
+    epoch = bench.since("a").position.epoch
+    found = bench.since("a", StreamPosition(2, epoch))
+    assert found.complete
+    assert found.position == StreamPosition(5, epoch)
+    assert [p.data for p in found.publications] == [b"3", b"4", b"5"]
+    assert [p.position for p in found.publications] == [
+        StreamPosition(offset, epoch) for offset in (3, 4, 5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "complete"),
+    [
+        (5, 300, True),  # Nothing missed.
+        (5, 0, True),
+        (3, 2, True),  # As many as the limit.
+        (2, 2, False),  # One more.
+        (2, 3, True),  # All that is kept.
+        (1, 300, False),  # One is gone.
+        (0, 300, False),
+        (6, 300, False),  # From the future.
+        (2**63, 300, False),
+        (-1, 300, False),
+    ],
+)
+def test_all_that_was_missed_or_nothing(
+    bench: Bench, offset: int, limit: int, complete: bool
+) -> None:
+    for number in range(1, 6):
+        bench.publish("a", b"%d" % number, size=3)
+    position = bench.since("a").position
+    found = bench.since("a", StreamPosition(offset, position.epoch), limit)
+    assert found.complete is complete
+    assert found.position == position
+    assert len(found.publications) == (5 - offset if complete else 0)
+
+
+@pytest.mark.parametrize("epoch", ["", "other", "\u2028"])
+def test_another_epoch_proves_nothing(bench: Bench, epoch: str) -> None:
+    bench.publish("a", size=10)
+    for offset in (0, 1):
+        found = bench.since("a", StreamPosition(offset, epoch))
+        assert not found.complete
+        assert found.publications == ()
+
+
+def test_publications_go_after_their_time_and_the_position_stays(bench: Bench) -> None:
+    bench.publish("a", b"1", size=10, ttl=60.0)
+    start = StreamPosition(0, bench.since("a").position.epoch)
+    bench.later(59.0)
+    assert bench.since("a", start).complete
+    bench.publish("a", b"2", size=10, ttl=60.0)
+    bench.later(1.0)
+    assert not bench.since("a", start).complete
+    assert bench.since("a", StreamPosition(1, start.epoch)).complete
+    bench.later(3600.0)
+    top = StreamPosition(2, start.epoch)
+    assert bench.since("a", top) == Recovered((), top, complete=True)
+    assert not bench.since("a", StreamPosition(1, start.epoch)).complete
+    position, _ = bench.publish("a", b"3", size=10, ttl=60.0)
+    assert position == StreamPosition(3, start.epoch)
+    assert [p.data for p in bench.since("a", top).publications] == [b"3"]
+
+
+def test_a_stream_in_use_keeps_its_epoch_for_days(bench: Bench) -> None:
+    epoch = bench.since("a").position.epoch
+    for _ in range(10):
+        bench.publish("a", size=10)
+        bench.later(DAY / 2)
+    assert bench.since("a").position == StreamPosition(10, epoch)
+
+
+def test_a_stream_that_nobody_uses_is_forgotten(bench: Bench) -> None:
+    bench.publish("a", size=10, ttl=60.0)
+    old = bench.since("a").position
+    bench.later(7 * DAY)
+    new = bench.since("a").position
+    assert new.epoch != old.epoch
+    assert new.offset == 0
+    assert not bench.since("a", old).complete
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_use_never_fills_in_part(data: st.DataObject) -> None:
+    factory = ENGINES[data.draw(st.sampled_from(sorted(ENGINES)))]
+    bench = start(factory)
+    sent: list[bytes] = []
+    epoch = bench.since("a").position.epoch
+    for _ in range(data.draw(st.integers(0, 25))):
+        if data.draw(st.booleans()):
+            sent.append(b"%d" % len(sent))
+            bench.publish("a", sent[-1], size=data.draw(st.integers(1, 6)), ttl=60.0)
+        elif data.draw(st.booleans()):
+            bench.later(data.draw(st.sampled_from([1.0, 30.0, 61.0])))
+        else:
+            offset = data.draw(st.integers(0, len(sent) + 2))
+            limit = data.draw(st.integers(0, 8))
+            found = bench.since("a", StreamPosition(offset, epoch), limit)
+            assert found.position == StreamPosition(len(sent), epoch)
+            got = [p.data for p in found.publications]
+            assert got == (sent[offset:] if found.complete else [])
+            assert not (found.complete and offset > len(sent))
+            assert len(got) <= limit
+    run(bench.engine.stop())
+
+
+# --- Presence --------------------------------------------------------------------------------
+
+
+def test_who_is_in_a_channel(bench: Bench) -> None:
+    one, two = info("c1", conn_info=b"1"), info("c2", chan_info=b"2")
+    run(bench.engine.presence_add("a", one))
+    run(bench.engine.presence_add("a", two))
+    run(bench.engine.presence_add("b", one))
+    assert run(bench.engine.presence("a")) == {"c1": one, "c2": two}
+    assert run(bench.engine.presence("nobody")) == {}
+    run(bench.engine.presence_remove("a", one))
+    assert run(bench.engine.presence("a")) == {"c2": two}
+    assert run(bench.engine.presence("b")) == {"c1": one}
+    assert bench.events.told == [
+        ("joined", "a", one),
+        ("joined", "a", two),
+        ("joined", "b", one),
+        ("left", "a", one),
+    ]
+
+
+def test_new_info_of_one_who_is_there_is_no_second_join(bench: Bench) -> None:
+    old, new = info("c1", conn_info=b"1"), info("c1", conn_info=b"2")
+    run(bench.engine.presence_add("a", old))
+    run(bench.engine.presence_add("a", new))
+    assert run(bench.engine.presence("a")) == {"c1": new}
+    run(bench.engine.presence_remove("a", old))
+    assert bench.events.told == [("joined", "a", old), ("left", "a", new)]
+
+
+def test_one_who_is_not_there_does_not_leave(bench: Bench) -> None:
+    run(bench.engine.presence_remove("a", info("c1")))
+    run(bench.engine.presence_add("a", info("c1")))
+    run(bench.engine.presence_remove("a", info("c2")))
+    run(bench.engine.presence_remove("a", info("c1")))
+    run(bench.engine.presence_remove("a", info("c1")))
+    assert [event[0] for event in bench.events.told] == ["joined", "left"]
+
+
+def test_what_presence_gave_does_not_change(bench: Bench) -> None:
+    run(bench.engine.presence_add("a", info("c1")))
+    found = run(bench.engine.presence("a"))
+    run(bench.engine.presence_add("a", info("c2")))
+    assert list(found) == ["c1"]
+
+
+# --- Grants and what ends them ---------------------------------------------------------------
+
+
+def test_a_kept_grant_comes_back_until_its_time_is_over(bench: Bench) -> None:
+    grant = Grant("u", bench.clock.seconds(), {"a": ChannelGrant(b"1")}, info=b"{}", raw=b"m")
+    assert bench.get(b"t") is None
+    assert bench.put(b"t", grant, bench.clock.seconds() + 60.0)
+    assert bench.get(b"t") == grant
+    assert bench.get(b"other") is None
+    bench.later(59.5)
+    assert bench.get(b"t") == grant
+    bench.later(0.5)
+    assert bench.get(b"t") is None
+
+
+@pytest.mark.parametrize("past", [0.0, 0.001, 1e9])
+def test_a_grant_whose_time_is_already_over_does_not_come_back(bench: Bench, past: float) -> None:
+    bench.put(b"t", bench.grant())
+    bench.put(b"t", bench.grant(), bench.clock.seconds() - past)
+    assert bench.get(b"t") is None
+
+
+def test_a_newer_grant_replaces_the_older(bench: Bench) -> None:
+    bench.put(b"t", bench.grant("u"))
+    bench.put(b"t", bench.grant("v"))
+    found = bench.get(b"t")
+    assert found is not None
+    assert found.user == "v"
+
+
+def test_a_grant_without_token_is_not_kept_but_answered(bench: Bench) -> None:
+    assert bench.put(None, bench.grant())
+    run(bench.engine.revoke_user("u", bench.clock.seconds() + DAY))
+    assert not bench.put(None, bench.grant())
+
+
+def test_logout_of_a_token_ends_it_and_no_other(bench: Bench) -> None:
+    grant = bench.grant()
+    bench.put(b"t", grant)
+    bench.put(b"other", grant)
+    run(bench.engine.revoke_token(b"t", bench.clock.seconds() + DAY))
+    assert bench.get(b"t") is None
+    assert bench.get(b"other") == grant
+    assert not run(bench.engine.grant_valid(b"t", grant))
+    assert run(bench.engine.grant_valid(b"other", grant))
+
+
+def test_a_late_yes_of_the_cms_does_not_beat_the_logout_of_a_token(bench: Bench) -> None:
+    grant = bench.grant()  # Asked before the logout …
+    bench.later(1.0)
+    run(bench.engine.revoke_token(b"t", bench.clock.seconds() + DAY))
+    bench.later(1.0)
+    assert not bench.put(b"t", grant)  # … answered after it.
+    assert not bench.put(b"t", bench.grant())  # Nor is one that is asked anew.
+    assert bench.get(b"t") is None
+
+
+def test_the_logout_of_a_token_that_nobody_knows_counts_as_well(bench: Bench) -> None:
+    run(bench.engine.revoke_token(b"never seen", bench.clock.seconds() + DAY))
+    assert not bench.put(b"never seen", bench.grant())
+
+
+def test_logout_of_a_user_ends_every_token_that_is_known(bench: Bench) -> None:
+    bench.put(b"t1", bench.grant("u"))
+    bench.put(b"t2", bench.grant("u"))
+    bench.put(b"t3", bench.grant("v"))
+    run(bench.engine.revoke_user("u", bench.clock.seconds() + DAY))
+    assert bench.get(b"t1") is None
+    assert bench.get(b"t2") is None
+    assert bench.get(b"t3") is not None
+    bench.later(1.0)
+    assert not bench.put(b"t1", bench.grant("u"))  # The token is refused, asked anew or not.
+    assert bench.put(b"t4", bench.grant("u"))  # A new login is not.
+    assert bench.get(b"t4") is not None
+
+
+@pytest.mark.parametrize(("issued", "kept"), [(-1.0, False), (0.0, False), (0.5, True)])
+def test_logout_of_a_user_beats_what_was_issued_up_to_it(
+    bench: Bench, issued: float, kept: bool
+) -> None:
+    at = bench.clock.seconds()
+    run(bench.engine.revoke_user("u", at + DAY))
+    bench.later(1.0)
+    grant = bench.grant("u", at + issued)
+    assert run(bench.engine.grant_valid(b"t", grant)) is kept
+    assert bench.put(b"t", grant) is kept
+    assert (bench.get(b"t") is not None) is kept
+    assert bench.put(b"t2", bench.grant("v", at + issued))
+
+
+@pytest.mark.parametrize(("issued", "kept"), [(-1.0, False), (0.0, False), (0.5, True)])
+def test_a_kick_beats_the_answers_that_were_on_their_way(
+    bench: Bench, issued: float, kept: bool
+) -> None:
+    at = bench.clock.seconds()
+    bench.put(b"t", bench.grant("u", at - 10.0))
+    bench.put(b"v", bench.grant("v", at - 10.0))
+    run(bench.engine.grant_forget("u"))
+    assert bench.get(b"t") is None
+    assert bench.get(b"v") is not None
+    bench.later(1.0)
+    assert bench.put(b"t", bench.grant("u", at + issued)) is kept
+    assert (bench.get(b"t") is not None) is kept
+
+
+def test_a_kick_does_not_end_a_signed_token(bench: Bench) -> None:
+    grant = bench.grant("u")
+    run(bench.engine.grant_forget("u"))
+    assert run(bench.engine.grant_valid(b"t", grant))
+
+
+def test_a_second_logout_counts_from_its_own_time(bench: Bench) -> None:
+    run(bench.engine.revoke_user("u", bench.clock.seconds() + DAY))
+    bench.later(10.0)
+    between = bench.grant("u")
+    assert bench.put(b"t", between)
+    bench.later(10.0)
+    run(bench.engine.revoke_user("u", bench.clock.seconds() + DAY))
+    assert bench.get(b"t") is None
+    assert not run(bench.engine.grant_valid(b"t2", between))
+
+
+def test_a_revocation_holds_until_its_end_and_then_makes_room(bench: Bench) -> None:
+    old = bench.grant("u")
+    at = bench.clock.seconds()
+    run(bench.engine.revoke_token(b"t", at + 600.0))
+    run(bench.engine.revoke_user("u", at + 600.0))
+    bench.later(599.0)
+    assert not run(bench.engine.grant_valid(b"t", bench.grant("v")))
+    assert not run(bench.engine.grant_valid(b"x", old))
+    bench.later(DAY)
+    assert run(bench.engine.grant_valid(b"t", bench.grant("v")))
+    assert run(bench.engine.grant_valid(b"x", old))
+
+
+def test_a_revocation_whose_end_is_over_does_not_stay(bench: Bench) -> None:
+    at = bench.clock.seconds()
+    run(bench.engine.revoke_token(b"t", at - 1.0))
+    run(bench.engine.revoke_user("u", at - 1.0))
+    assert bench.get(b"t") is None
+    bench.later(DAY)
+    assert bench.put(b"t", bench.grant("u", at))
+
+
+def test_a_kick_holds_for_as_long_as_an_answer_can_be_on_its_way(bench: Bench) -> None:
+    old = bench.grant("u")
+    run(bench.engine.grant_forget("u"))
+    bench.later(3600.0)
+    assert not bench.put(b"t", old)
+
+
+ACTIONS = ("put", "put old", "revoke token", "revoke user", "forget", "later")
+
+
+@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.sampled_from("uv"), st.sampled_from("st"))))
+@settings(max_examples=150, deadline=None)
+def test_in_any_order_a_grant_never_outlives_what_ended_it(
+    steps: list[tuple[str, str, str]],
+) -> None:
+    for factory in ENGINES.values():
+        bench = start(factory)
+        dead_tokens: set[str] = set()
+        logout: dict[str, float] = {}
+        kick: dict[str, float] = {}
+        kept: dict[str, Grant] = {}
+        for action, user, token in steps:
+            now = bench.clock.seconds()
+            if action.startswith("put"):
+                grant = bench.grant(user, now if action == "put" else now - 5.0)
+                beaten = token in dead_tokens or any(
+                    grant.issued_at <= ended.get(user, 0.0) for ended in (logout, kick)
+                )
+                assert bench.put(token.encode(), grant, now + 1e6) is not beaten
+                if not beaten:
+                    kept[token] = grant
+            elif action == "revoke token":
+                run(bench.engine.revoke_token(token.encode(), now + 1e6))
+                dead_tokens.add(token)
+                kept.pop(token, None)
+            elif action == "revoke user":
+                run(bench.engine.revoke_user(user, now + 1e6))
+                logout[user] = now
+                dead_tokens |= {name for name, grant in kept.items() if grant.user == user}
+                kept = {name: grant for name, grant in kept.items() if grant.user != user}
+            elif action == "forget":
+                run(bench.engine.grant_forget(user))
+                kick[user] = now
+                kept = {name: grant for name, grant in kept.items() if grant.user != user}
+            else:
+                bench.later(2.0)
+            for name in "st":
+                assert bench.get(name.encode()) == kept.get(name)
+                probe = bench.grant("u", bench.clock.seconds() - 3.0)
+                valid = name not in dead_tokens and probe.issued_at > logout.get("u", 0.0)
+                assert run(bench.engine.grant_valid(name.encode(), probe)) is valid
+        run(bench.engine.stop())
+
+
+# --- Overlays --------------------------------------------------------------------------------
+
+
+def test_the_last_word_on_a_channel_of_a_user_counts(bench: Bench) -> None:
+    at = bench.clock.seconds()
+    added = ChannelOverlay(at, ChannelGrant(b"1", b"2"))
+    removed = ChannelOverlay(at + 1.0, None)
+    run(bench.engine.overlay_set("u", "a", added))
+    run(bench.engine.overlay_set("u", "b", added))
+    run(bench.engine.overlay_set("v", "a", added))
+    run(bench.engine.overlay_set("u", "a", removed))
+    assert run(bench.engine.overlays("u")) == {"a": removed, "b": added}
+    assert run(bench.engine.overlays("v")) == {"a": added}
+    assert run(bench.engine.overlays("nobody")) == {}
+
+
+def test_what_overlays_gave_does_not_change(bench: Bench) -> None:
+    overlay = ChannelOverlay(bench.clock.seconds(), None)
+    run(bench.engine.overlay_set("u", "a", overlay))
+    found = run(bench.engine.overlays("u"))
+    run(bench.engine.overlay_set("u", "b", overlay))
+    assert dict(found) == {"a": overlay}
+
+
+def test_overlays_hold_for_an_hour_and_are_gone_after_days(bench: Bench) -> None:
+    overlay = ChannelOverlay(bench.clock.seconds(), ChannelGrant())
+    run(bench.engine.overlay_set("u", "a", overlay))
+    bench.later(3600.0)
+    assert run(bench.engine.overlays("u")) == {"a": overlay}
+    bench.later(3 * DAY)
+    assert run(bench.engine.overlays("u")) == {}
+
+
+# --- Memory ----------------------------------------------------------------------------------
+
+
+class Marked(dict[str, str]):
+    """Tags, or the channels of a grant, whose end can be seen."""
+
+
+def test_a_publication_over_its_time_is_let_go(bench: Bench) -> None:
+    tags = Marked(a="b")
+    watched = weakref.ref(tags)
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), 10, 60.0))
+    del tags
+    gc.collect()
+    assert watched() is not None
+    bench.later(120.0)
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_publication_without_history_is_let_go_at_once(bench: Bench) -> None:
+    tags = Marked(a="b")
+    watched = weakref.ref(tags)
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), 0, 60.0))
+    del tags
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_publication_that_is_pushed_out_is_let_go(bench: Bench) -> None:
+    tags = Marked(a="b")
+    watched = weakref.ref(tags)
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), 2, 600.0))
+    del tags
+    bench.publish("a", size=2)
+    bench.publish("a", size=2)
+    gc.collect()
+    assert watched() is None
+
+
+@pytest.mark.parametrize("end", ["time", "forget", "token", "user"])
+def test_a_grant_that_ended_is_let_go(bench: Bench, end: str) -> None:
+    tokens = Marked(a="b")
+    watched = weakref.ref(tokens)
+    now = bench.clock.seconds()
+    bench.put(b"t", Grant("u", now, content_tokens=tokens), now + 60.0)
+    del tokens
+    gc.collect()
+    assert watched() is not None
+    if end == "time":
+        bench.later(120.0)
+    elif end == "forget":
+        run(bench.engine.grant_forget("u"))
+    elif end == "token":
+        run(bench.engine.revoke_token(b"t", now + DAY))
+    else:
+        run(bench.engine.revoke_user("u", now + DAY))
+    gc.collect()
+    assert watched() is None
+
+
+def test_when_all_is_over_an_engine_is_as_small_as_it_was(bench: Bench) -> None:
+    """Objects of ours that are alive, counted before and after a busy day."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(o).__module__.startswith("twisted_push") for o in gc.get_objects())
+
+    before = alive()
+    for number in range(200):
+        name, token = f"n{number}", b"t%d" % number
+        now = bench.clock.seconds()
+        bench.publish(name, size=5, ttl=60.0)
+        bench.since(name + "x")
+        bench.put(token, bench.grant(name))
+        run(bench.engine.revoke_token(token + b"r", now + 600.0))
+        run(bench.engine.revoke_user(name, now + 600.0))
+        run(bench.engine.grant_forget(name))
+        run(bench.engine.overlay_set(name, "a", ChannelOverlay(now, ChannelGrant())))
+        run(bench.engine.presence_add(name, info("c")))
+        run(bench.engine.presence_remove(name, info("c")))
+    bench.events.told.clear()
+    assert alive() > before + 200
+    bench.later(3 * DAY)
+    assert alive() <= before

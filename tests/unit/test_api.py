@@ -1,0 +1,443 @@
+"""The HTTP API, from the bytes of a request to those of its answer, without a socket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import define, evolve
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.web.resource import Resource
+
+from tests.unit.node.support import BROADCAST, KEY, World, sign
+from twisted_push.backend.api import Api
+from twisted_push.config import KeyConfig
+from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
+from twisted_push.policy import Policy
+from twisted_push.web import GuardedSite
+
+LIMIT = 2000
+READER = "the-key-of-a-reader-0123"
+
+
+@define
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+
+class Http:
+    """One connection to the API of some sites."""
+
+    def __init__(self, *worlds: World) -> None:
+        root = Resource()
+        clock = worlds[0].clock if worlds else Clock()
+        root.putChild(b"api", Api([world.node for world in worlds], clock))
+        self.site = GuardedSite(root, clock, lambda: LIMIT)
+        self.clock = clock
+
+    def raw(self, request: bytes) -> Answer:
+        channel = self.site.buildProtocol(IPv4Address("TCP", "192.0.2.9", 5000))
+        assert channel is not None
+        transport = StringTransport()
+        transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
+        channel.makeConnection(transport)
+        channel.dataReceived(request)
+        head, _, body = transport.value().partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+        from twisted.python.failure import Failure
+        from twisted.internet.error import ConnectionDone
+
+        channel.connectionLost(Failure(ConnectionDone()))
+        assert status, "no answer"
+        return Answer(int(status.split()[1]), headers, body)
+
+    def post(self, method: str, body: Any = None, key: str | None = KEY, **headers: str) -> Answer:
+        sent = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+        lines = [f"POST /api/{method} HTTP/1.1", "Host: push.test", f"Content-Length: {len(sent)}"]
+        if key is not None:
+            lines.append(f"X-API-Key: {key}")
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        return self.raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + sent)
+
+    def result(self, method: str, body: Any = None, **headers: str) -> Any:
+        answer = self.post(method, body, **headers)
+        assert answer.status == 200, answer
+        assert set(answer.json) == {"result"}, answer
+        return answer.json["result"]
+
+
+@pytest.fixture
+def world() -> Any:
+    """A site with a key for everything and one that only reads."""
+    world = World(
+        keys=(
+            KeyConfig(key=KEY),
+            KeyConfig(id="reader", key=READER, scopes=["read"]),
+        )
+    )
+    from twisted.internet.defer import Deferred
+
+    Deferred.fromCoroutine(world.node.start())
+    yield world
+    world.engine.broken.clear()
+    ended = Deferred.fromCoroutine(world.end())
+    ended.addErrback(lambda failure: failure.raiseException())
+    assert ended.called
+
+
+@pytest.fixture
+def http(world: World) -> Http:
+    return Http(world)
+
+
+# --- Every method ----------------------------------------------------------------------------
+
+
+def test_publish(world: World, http: Http) -> None:
+    tab = world.connected()
+    tab.ask("subscribe", channel="news:1")
+    body = {"channel": "news:1", "data": {"a": 1}, "tags": {"x": "y"}}
+    result = http.result("publish", body)
+    assert result["offset"] == 1
+    assert result["recipients"] == 1
+    assert isinstance(result["epoch"], str)
+    [push] = [each["push"]["pub"] for each in tab.everything if "push" in each]
+    assert push["data"] == {"a": 1}
+    assert push["tags"] == {"x": "y"}
+    assert "offset" not in http.result("publish", {**body, "skip_history": True})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"b":1.10,"a":1e2,"b":2}',
+        b"12345678901234567890123456789012345678901234567890",
+        b'"\\u00e9\\/\xc3\xa9"',
+        b"null",
+        b'"line\\nbreak"',
+        b'"\xe2\x80\xa8"',
+        b"[ 1 , 2 ]",
+    ],
+)
+def test_data_byte_for_byte(world: World, http: Http, data: bytes) -> None:
+    tab = world.connected()
+    http.result("publish", b'{"channel":"%s","data":%s}' % (BROADCAST.encode(), data))
+    assert b'"data":' + data in tab.transport.sent[-1]
+
+
+def test_data_over_several_lines_is_one_line(world: World, http: Http) -> None:
+    tab = world.connected()
+    http.result("publish", b'{"channel":"broadcast","data":{\r\n"a":\n1}}')
+    assert b"\n" not in tab.transport.sent[-1]
+    assert b"\r" not in tab.transport.sent[-1]
+    assert tab.published() == [{"a": 1}]
+
+
+def test_broadcast(world: World, http: Http) -> None:
+    tab = world.connected()
+    tab.ask("subscribe", channel="news:1")
+    body = {"channels": [BROADCAST, "", "news:1", "x" * 256], "data": 1}
+    one, two, three, four = http.result("broadcast", body)["responses"]
+    assert one == {"result": {"recipients": 1}}
+    assert two["error"]["code"] == 107
+    assert three["result"]["offset"] == 1
+    assert four["error"]["code"] == 107
+    assert tab.published() == [1, 1]
+
+
+def test_subscribe_unsubscribe(world: World, http: Http) -> None:
+    tab = world.user("alice")
+    body = {"user": "alice", "channel": "x", "info": {"a": 1}, "data": None}
+    assert http.result("subscribe", body) == {}
+    http.result("publish", {"channel": "x", "data": 1})
+    assert http.result("unsubscribe", {"user": "alice", "channel": "x"}) == {}
+    http.result("publish", {"channel": "x", "data": 2})
+    assert tab.published() == [1]
+    assert http.post("subscribe", {"channel": "x"}).error["code"] == 107
+
+
+def test_disconnect(world: World, http: Http) -> None:
+    one, two, three = world.user("alice"), world.user("alice"), world.user("bob")
+    spared = {"user": "alice", "whitelist": [two.session.client]}
+    assert http.result("disconnect", spared) == {}
+    assert (one.code, two.code, three.code) == (3503, None, None)
+    code = {"code": 4501, "reason": "banned"}
+    assert http.result("disconnect", {"client": two.session.client, "disconnect": code}) == {}
+    assert two.code == 4501
+    assert http.post("disconnect", {}).error["code"] == 107
+    for wrong in (999, 1000, 2999, 5000):
+        body = {"user": "bob", "disconnect": {"code": wrong, "reason": ""}}
+        assert http.post("disconnect", body).error["code"] == 107
+    assert three.code is None
+
+
+def test_refresh(world: World, http: Http) -> None:
+    tab = world.user("alice", exp=world.clock.seconds() + 100)
+    expire_at = int(world.clock.seconds()) + 50
+    assert http.result("refresh", {"user": "alice", "expire_at": expire_at}) == {}
+    assert tab.new() == [{"push": {"refresh": {"expires": True, "ttl": 50}}}]
+    assert http.result("refresh", {"user": "alice", "expired": True}) == {}
+    assert tab.code == 3005
+
+
+def test_logout(world: World, http: Http) -> None:
+    token = sign(sub="alice")
+    one, two = world.connected(token=token), world.user("alice", jti="2")
+    assert http.result("logout", {"token": token}) == {}
+    assert (one.code, two.code) == (3500, None)
+    assert http.result("logout", {"user": "alice"}) == {}
+    assert two.code == 3500
+    assert http.post("logout", {}).error["code"] == 107
+    assert http.post("logout", {"user": "a", "token": "b"}).error["code"] == 107
+
+
+def test_presence(world: World, http: Http) -> None:
+    tab = world.user("alice", info={"n": 1.10})
+    tab.ask("subscribe", channel="room:1")
+    client = tab.session.client
+    who = {"user": "alice", "client": client, "conn_info": {"n": 1.1}}
+    assert http.result("presence", {"channel": "room:1"}) == {"presence": {client: who}}
+    stats = http.result("presence_stats", {"channel": "room:1"})
+    assert stats == {"num_clients": 1, "num_users": 1}
+    assert http.post("presence", {"channel": "open:1"}).error["code"] == 108
+
+
+def test_channels_connections_users_info(world: World, http: Http) -> None:
+    tab = world.user("alice")
+    world.connected()
+    tab.ask("subscribe", channel="open:1")
+    channels = {"open:1": {"num_clients": 1}, BROADCAST: {"num_clients": 2}}
+    assert http.result("channels") == {"channels": channels}
+    assert list(http.result("channels", {"pattern": "open:*"})["channels"]) == ["open:1"]
+    assert len(http.result("connections")["connections"]) == 2
+    [found] = http.result("connections", {"user": "alice"})["connections"]
+    assert found["client"] == tab.session.client
+    assert found["channels"] == [BROADCAST, "open:1"]
+    assert len(http.result("connections", {"channel": BROADCAST})["connections"]) == 2
+    assert len(http.result("connections", {"user": ""})["connections"]) == 1
+    assert http.result("connections", {"user": "nobody"}) == {"connections": []}
+    assert http.result("users") == {
+        "users": {"alice": {"num_clients": 1}, "": {"num_clients": 1}}
+    }
+    [node] = http.result("info")["nodes"]
+    assert (node["num_clients"], node["num_users"], node["num_channels"]) == (2, 2, 2)
+
+
+def test_batch(world: World, http: Http) -> None:
+    tab = world.connected()
+    commands = [
+        {"publish": {"channel": BROADCAST, "data": 1}},
+        {"publish": {"channel": ""}},
+        {"publish": {"channel": "", "data": 1}},
+        {"magic": {}},
+        {"batch": {"commands": []}},
+        {},
+        {"publish": {"channel": BROADCAST, "data": 2}, "info": {}},
+        {"publish": {"channel": BROADCAST, "data": 3}},
+    ]
+    replies = http.result("batch", {"commands": commands, "parallel": True})["replies"]
+    codes = [reply.get("error", {}).get("code") for reply in replies]
+    assert codes == [None, 107, 107, 104, 107, 107, 107, None]
+    assert tab.published() == [1, 3]
+    assert "recipients" in replies[0]["publish"]
+
+
+def test_a_batch_needs_the_scopes_of_its_commands(world: World, http: Http) -> None:
+    body = json.dumps(
+        {"commands": [{"users": {}}, {"publish": {"channel": BROADCAST, "data": 1}}]}
+    ).encode()
+    first, second = http.post("batch", body, key=READER).json["result"]["replies"]
+    assert first == {"users": {"users": {}}}
+    assert second["error"]["code"] == 103
+
+
+# --- Who may ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", KEY + "x", KEY[:-1], KEY.upper(), "\xff" * 9])
+def test_a_wrong_key(world: World, http: Http, key: str | None) -> None:
+    answer = http.post("publish", {"channel": BROADCAST, "data": 1}, key=key)
+    assert answer.status == 401
+    assert answer.error["code"] == 101
+    assert ("missing" in answer.error["message"]) == (key is None)
+    assert KEY not in answer.body.decode()
+
+
+def test_the_key_comes_first(world: World, http: Http) -> None:
+    """Without a key nothing else is told: no method, no syntax, no limit."""
+    assert http.post("nothing", b"{", key="wrong").status == 401
+    assert http.post("publish", b" " * (LIMIT + 1), key="wrong").status == 401
+    assert http.raw(b"GET /api/info HTTP/1.1\r\nHost: a\r\n\r\n").status == 401
+
+
+def test_two_keys_in_one_request(world: World, http: Http) -> None:
+    request = f"POST /api/info HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\nX-API-Key: {KEY}\r\n"
+    assert http.raw(request.encode() + b"Content-Length: 0\r\n\r\n").status in (400, 401)
+
+
+def test_scopes(world: World, http: Http) -> None:
+    assert http.post("info", key=READER).status == 200
+    for method in ("publish", "broadcast", "subscribe", "disconnect", "logout", "refresh"):
+        answer = http.post(method, key=READER)
+        assert answer.status == 403
+        assert answer.error["code"] == 103
+
+
+def test_two_sites() -> None:
+    one, two = World(), World(keys=(KeyConfig(key=READER),))
+    http = Http(one, two)
+    tabs = [one.user("alice"), two.user("alice")]
+    assert http.result("publish", {"channel": BROADCAST, "data": 1})["recipients"] == 1
+    http.result("disconnect", {"client": tabs[1].session.client})
+    http.result("disconnect", {"session": tabs[1].session.secret})
+    http.result("disconnect", {"user": "alice"})
+    assert [tab.code for tab in tabs] == [3503, None]
+    assert http.result("users") == {"users": {}}
+    other = http.post("users", key=READER).json["result"]["users"]
+    assert other == {"alice": {"num_clients": 1}}
+    assert len(tabs[1].everything) == 1
+
+
+def test_a_new_key_by_reload(world: World, http: Http) -> None:
+    site = evolve(world.site, keys=(KeyConfig(key="the-new-key-of-the-site"),))
+    world.node.reconfigure(Policy(site, world.limits))
+    assert http.post("info").status == 401
+    assert http.post("info", key="the-new-key-of-the-site").status == 200
+
+
+# --- What is asked ---------------------------------------------------------------------------
+
+
+def test_other_http_methods(world: World, http: Http) -> None:
+    for method in ("GET", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW"):
+        request = f"{method} /api/info HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n\r\n"
+        answer = http.raw(request.encode())
+        assert answer.status == 405
+        assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "publish/", "publish/x", "__init__", "Publish"])
+def test_unknown_methods(world: World, http: Http, name: str) -> None:
+    answer = http.post(name)
+    assert answer.status == 404
+    assert answer.error["code"] == 104
+    assert set(world.stats.api_requests) == {("unknown", "refused")}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"channel": "a", "data": }', "byte"),
+        (b'{"channel": "a", "data": NaN}', "byte"),
+        (b'{"channel": "a", "data": Infinity}', "byte"),
+        (b'{"channel": "a", "data": "\xff"}', "UTF-8"),
+        (b'{"channel": "a", "data": "\\ud800"}', ""),
+        (b'{"channel": "a", "data": 1} x', "byte"),
+        (b"[" * 1000, "nested"),
+        (b'{"channel": "a", "data": ' + b"[" * 200 + b"]" * 200 + b"}", "nested"),
+        (b'{"channel": "a", "data": 1, "colour": 1}', "colour"),
+        (b'{"channel": 5, "data": 1}', "channel"),
+        (b'{"channel": null, "data": 1}', "channel"),
+        (b'{"channel": "a"}', "data"),
+        (b'{"channel": "a", "data": 1, "tags": {"x": 1}}', "tags"),
+        (b"", "channel"),
+        (b"[]", "object"),
+        (b"null", "object"),
+    ],
+)
+def test_what_is_no_request(world: World, http: Http, body: bytes, says: str) -> None:
+    answer = http.post("publish", body)
+    assert answer.status == 400
+    assert answer.error["code"] == 107
+    assert says in answer.error["message"]
+
+
+@pytest.mark.parametrize(
+    "promise", [{"idempotency_key": "x"}, {"version": 3}, {"version_epoch": "e"}, {"delta": True}]
+)
+def test_what_would_not_be_kept_is_not_promised(
+    world: World, http: Http, promise: dict[str, object]
+) -> None:
+    body = {"channel": BROADCAST, "data": 1, **promise}
+    assert http.post("publish", body).error["code"] == 108
+
+
+def test_an_oversized_body(world: World, http: Http) -> None:
+    whole = {"channel": BROADCAST, "data": "x" * LIMIT}
+    assert http.post("publish", whole).status == 413
+    chunk = b"%x\r\n" % (LIMIT + 1) + b" " * (LIMIT + 1) + b"\r\n0\r\n\r\n"
+    head = f"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n"
+    answer = http.raw(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+    assert answer.status == 413
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_body_of_just_the_limit(world: World, http: Http) -> None:
+    body = b'{"channel":"broadcast","data":1}'
+    assert http.post("publish", body + b" " * (LIMIT - len(body))).status == 200
+
+
+def test_error_mode_transport(world: World, http: Http) -> None:
+    def status(method: str, body: Any, **headers: str) -> int:
+        return http.post(method, body, **headers).status
+
+    mode = {"X_Centrifugo_Error_Mode": "transport"}
+    assert status("publish", {"channel": "", "data": 1}) == 200
+    assert status("publish", {"channel": "", "data": 1}, **mode) == 400
+    assert status("presence", {"channel": "open:1"}) == 200
+    assert status("presence", {"channel": "open:1"}, **mode) == 501
+
+
+@pytest.mark.parametrize(
+    ("error", "retry", "executed"),
+    [
+        (NotConnected(), "1", "no"),
+        (Overloaded(), "1", "no"),
+        (OutcomeUnknown(), "1", "unknown"),
+        (EngineRefused(), None, "no"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_engine_that_cannot(
+    world: World, http: Http, error: Any, retry: str | None, executed: str
+) -> None:
+    tab = world.connected()
+    world.engine.broken["publish"] = error
+    answer = http.post("publish", {"channel": BROADCAST, "data": 1})
+    assert answer.status == 503
+    assert answer.headers.get("retry-after") == retry
+    assert answer.json["executed"] == executed
+    assert tab.published() == []
+
+
+def test_a_client_that_hangs_up_before_the_answer(world: World, http: Http) -> None:
+    world.engine.hold.add("publish")
+    with pytest.raises(AssertionError, match="no answer"):
+        http.post("publish", {"channel": BROADCAST, "data": 1})
+    world.engine.release()
+    world.engine.hold.clear()
+    assert world.stats.api_requests["publish", "ok"] == 1
+
+
+def test_control_characters_in_a_header(world: World, http: Http) -> None:
+    assert http.post("info", X_Other="a\x85b").status == 400
+
+
+def test_answers_are_not_kept_by_caches(world: World, http: Http) -> None:
+    answer = http.post("info")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-type"].startswith("application/json")

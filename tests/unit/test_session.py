@@ -1,0 +1,367 @@
+"""The session: its states, its bounded outbox, its allowance."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zope.interface.verify import verifyObject
+
+from tests.fakes import FakeDialect, FakeOwner, FakeTransport
+from twisted_push.errors import Disconnect
+from twisted_push.interfaces import ITransport
+from twisted_push.model import ClientInfo, Grant
+from twisted_push.protocols.centrifugal import CentrifugalCodec
+from twisted_push.session import Kind, Session, State, Subscription
+
+
+def make(*, max_outbox: int = 1000, room: int | None = None, allowance: float = 0.0) -> Session:
+    transport = FakeTransport(room=room)
+    session = Session(
+        client="c1",
+        secret="hush",
+        transport=transport,
+        codec=CentrifugalCodec(lambda message: message),
+        dialect=FakeDialect(),
+        owner=FakeOwner(max_outbox),
+        opened_at=100.0,
+        allowance=allowance,
+    )
+    transport.receiver = session
+    return session
+
+
+def transport_of(session: Session) -> FakeTransport:
+    return cast("FakeTransport", session.transport)
+
+
+def owner_of(session: Session) -> FakeOwner:
+    return cast("FakeOwner", session.owner)
+
+
+def dialect_of(session: Session) -> FakeDialect:
+    return cast("FakeDialect", session.dialect)
+
+
+def close(session: Session, code: int = 3000) -> None:
+    """Do what an owner does when it finishes a session."""
+    session.state = State.CLOSED
+    session.close_transport(Disconnect(code))
+
+
+def test_the_fake_transport_is_a_transport() -> None:
+    assert verifyObject(ITransport, FakeTransport())
+
+
+# --- State -----------------------------------------------------------------------------------
+
+
+def test_a_new_session_knows_nobody() -> None:
+    session = make()
+    assert session.state is State.NEW
+    assert not session.closed
+    assert (session.user, session.token_digest, session.grant) == ("", None, None)
+    assert session.info() == ClientInfo("", "c1")
+
+
+def test_sessions_are_compared_by_identity() -> None:
+    one, other = make(), make()
+    assert one != other
+    assert len({one, other}) == 2
+
+
+def test_the_repr_has_no_secret() -> None:
+    session = make()
+    session.token_digest = b"digest"
+    session.grant = Grant("u", 0.0, raw=b"meta-secret")
+    shown = repr(session)
+    assert "hush" not in shown
+    assert "digest'" not in shown
+    assert "meta-secret" not in shown
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.CONNECTING, State.CONNECTED])
+def test_messages_go_to_the_dialect_until_the_session_is_closed(state: State) -> None:
+    session = make()
+    session.state = state
+    session.received(b"one")
+    session.received_binary(b"\x00")
+    assert dialect_of(session).messages == [b"one"]
+    assert dialect_of(session).binaries == 1
+    close(session)
+    session.received(b"two")
+    session.received_binary(b"\x00")
+    assert dialect_of(session).messages == [b"one"]
+    assert dialect_of(session).binaries == 1
+
+
+def test_a_ping_is_answered_as_the_owner_allows_and_never_once_closed() -> None:
+    session = make()
+    assert session.pinged()
+    owner_of(session).allowing = False
+    assert not session.pinged()
+    owner_of(session).allowing = True
+    close(session)
+    assert not session.pinged()
+
+
+def test_a_lost_connection_is_told_to_the_owner() -> None:
+    session = make()
+    session.lost()
+    assert owner_of(session).finished == [(session, None)]
+
+
+def test_info_is_of_the_grant_and_of_the_subscription() -> None:
+    session = make()
+    session.user = "7"
+    session.grant = Grant("7", 0.0, info=b'{"n":1}')
+    session.subscriptions["room"] = Subscription("room", Kind.GRANTED, info=b'"mod"')
+    assert session.info() == ClientInfo("7", "c1", b'{"n":1}')
+    assert session.info("room") == ClientInfo("7", "c1", b'{"n":1}', b'"mod"')
+    assert session.info("elsewhere") == ClientInfo("7", "c1", b'{"n":1}')
+    session.update_info(b"2")
+    assert session.info() == ClientInfo("7", "c1", b"2")
+
+
+def test_updated_info_of_a_client_without_grant_is_nothing() -> None:
+    session = make()
+    session.update_info(b"2")
+    assert session.info().conn_info is None
+
+
+# --- The outbox ------------------------------------------------------------------------------
+
+
+def test_frames_go_straight_out_while_the_transport_takes_them() -> None:
+    session = make()
+    frame = b"frame"
+    session.deliver(frame)
+    assert transport_of(session).sent[0] is frame
+
+
+def test_what_is_kept_goes_out_in_order_and_before_what_comes_after() -> None:
+    session = make()
+    session.deliver(b"1")
+    session.pause()
+    session.pause()  # A transport says it for every write.
+    for frame in (b"2", b"3", b"4"):
+        session.deliver(frame, "room")
+    assert transport_of(session).sent == [b"1"]
+    session.pause()
+    session.resume()
+    session.deliver(b"5")
+    assert transport_of(session).sent == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_transport_that_says_stop_while_it_is_given_what_was_kept() -> None:
+    session = make()
+    session.pause()
+    for number in range(10):
+        session.deliver(b"%d" % number)
+    transport_of(session).room = 3
+    session.resume()
+    assert transport_of(session).sent == [b"0", b"1", b"2"]
+    session.deliver(b"10")
+    transport_of(session).room = 4
+    session.resume()
+    transport_of(session).room = None
+    session.resume()
+    assert transport_of(session).sent == [b"%d" % number for number in range(11)]
+    session.deliver(b"11")
+    assert transport_of(session).sent[-1] == b"11"
+
+
+def test_resume_without_pause_is_nothing() -> None:
+    session = make()
+    session.resume()
+    session.deliver(b"1")
+    assert transport_of(session).sent == [b"1"]
+
+
+def test_a_client_for_which_too_much_is_kept_is_closed_as_slow_later() -> None:
+    session = make(max_outbox=10)
+    session.pause()
+    session.deliver(b"12345")
+    session.deliver(b"67890")
+    assert owner_of(session).later == []  # Just at the limit.
+    session.deliver(b"x")
+    assert owner_of(session).later == [(session, 3008)]
+    assert owner_of(session).finished == []
+
+
+def test_a_slow_client_is_closed_once_however_much_follows() -> None:
+    session = make(max_outbox=10)
+    session.pause()
+    for _ in range(100):
+        session.deliver(b"123456")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+def test_a_slow_client_is_sent_nothing_that_follows_the_gap() -> None:
+    """It would take a later offset for its position, and recover from behind the gap."""
+    session = make(max_outbox=10)
+    session.pause()
+    session.deliver(b"offset 1")
+    session.deliver(b"offset 2")  # Too much: both are dropped.
+    session.deliver(b"offset 3")
+    session.resume()  # The socket took what it had, in the same turn.
+    session.deliver(b"offset 4")
+    assert transport_of(session).sent == []
+
+
+def test_the_limit_counts_anew_after_what_was_kept_is_out() -> None:
+    session = make(max_outbox=10)
+    for _ in range(5):
+        session.pause()
+        session.deliver(b"1234567890")
+        session.resume()
+    assert owner_of(session).later == []
+    assert len(transport_of(session).sent) == 5
+
+
+def test_the_limit_counts_what_is_still_kept_after_a_partial_resume() -> None:
+    session = make(max_outbox=10)
+    session.pause()
+    session.deliver(b"12345")
+    session.deliver(b"67890")
+    transport_of(session).room = 1
+    session.resume()
+    assert transport_of(session).sent == [b"12345"]
+    session.deliver(b"abcde")
+    assert owner_of(session).later == []
+    session.deliver(b"f")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+def test_a_channel_that_is_over_loses_only_its_own_frames() -> None:
+    session = make()
+    session.pause()
+    session.deliver(b"reply")
+    session.deliver(b"a1", "a")
+    session.deliver(b"b1", "b")
+    session.deliver(b"a2", "a")
+    session.deliver(b"b2", "b")
+    session.forget_channel("a")
+    session.forget_channel("unknown")
+    session.resume()
+    assert transport_of(session).sent == [b"reply", b"b1", b"b2"]
+
+
+def test_a_forgotten_channel_no_longer_counts_against_the_limit() -> None:
+    session = make(max_outbox=10)
+    session.pause()
+    session.deliver(b"1234567890", "a")
+    session.forget_channel("a")
+    session.deliver(b"1234567890", "b")
+    assert owner_of(session).later == []
+
+
+def test_a_channel_whose_every_frame_is_forgotten_leaves_the_session_paused() -> None:
+    session = make()
+    session.pause()
+    session.deliver(b"a1", "a")
+    session.forget_channel("a")
+    session.deliver(b"b1", "b")
+    assert transport_of(session).sent == []
+    session.resume()
+    assert transport_of(session).sent == [b"b1"]
+
+
+def test_forgetting_without_pause_is_nothing() -> None:
+    session = make()
+    session.forget_channel("a")
+    session.deliver(b"1")
+    assert transport_of(session).sent == [b"1"]
+
+
+def test_nothing_is_delivered_after_the_close() -> None:
+    session = make()
+    session.deliver(b"1")
+    session.pause()
+    session.deliver(b"kept", "room")
+    close(session, 3503)
+    session.deliver(b"2")
+    session.resume()
+    session.deliver(b"3")
+    session.pause()
+    session.deliver(b"4")
+    session.resume()
+    transport = transport_of(session)
+    assert transport.sent == [b"1"]
+    assert transport.closed_with is not None
+    assert transport.closed_with.code == 3503
+    assert owner_of(session).later == []
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("deliver"), st.sampled_from([None, "a", "b"])),
+            st.tuples(st.just("pause"), st.none()),
+            st.tuples(st.just("resume"), st.integers(1, 5)),
+            st.tuples(st.just("resume"), st.none()),
+            st.tuples(st.just("forget"), st.sampled_from(["a", "b"])),
+        ),
+        max_size=40,
+    )
+)
+def test_any_order_of_events_sends_every_frame_once_and_in_order(
+    steps: list[tuple[str, str | int | None]],
+) -> None:
+    session = make(max_outbox=10**6)
+    transport = transport_of(session)
+    expected: list[tuple[bytes, str | None]] = []  # What must have been sent when all is out.
+    for number, (what, value) in enumerate(steps):
+        if what == "deliver":
+            frame = b"%d" % number
+            session.deliver(frame, cast("str | None", value))
+            expected.append((frame, cast("str | None", value)))
+        elif what == "pause":
+            session.pause()
+        elif what == "resume":
+            transport.room = cast("int | None", value)
+            session.resume()
+        else:
+            session.forget_channel(cast("str", value))
+            out = set(transport.sent)
+            expected = [kept for kept in expected if kept[0] in out or kept[1] != value]
+        transport.room = None if what != "resume" else transport.room
+        assert transport.sent == [frame for frame, _ in expected][: len(transport.sent)]
+    transport.room = None
+    session.resume()
+    assert transport.sent == [frame for frame, _ in expected]
+
+
+# --- The allowance ---------------------------------------------------------------------------
+
+
+def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
+    session = make(allowance=20.0)
+    assert [session.allow(100.0, 10) for _ in range(21)] == [True] * 20 + [False]
+    assert not session.allow(100.05, 10)
+    assert session.allow(100.15, 10)
+    assert not session.allow(100.15, 10)
+    assert [session.allow(101.15, 10) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_a_long_silence_earns_no_more_than_one_burst() -> None:
+    session = make(allowance=20.0)
+    assert [session.allow(1e6, 10) for _ in range(21)] == [True] * 20 + [False]
+
+
+def test_a_rate_of_zero_is_no_limit() -> None:
+    session = make(allowance=0.0)
+    assert all(session.allow(100.0, 0) for _ in range(10_000))
+
+
+@given(st.lists(st.integers(0, 2000), max_size=200), st.integers(1, 50))
+def test_never_more_than_the_rate_and_one_burst(pauses: list[int], rate: int) -> None:
+    session = make(allowance=2.0 * rate)
+    now = 100.0
+    taken = 0
+    for pause in pauses:
+        now += pause / 1024
+        taken += session.allow(now, rate)
+    assert taken <= 2 * rate + (now - 100.0) * rate + 1e-6
