@@ -14,7 +14,7 @@ from twisted_push.session import Session
 @implementer(ITransport)
 @define(eq=False)
 class FakeTransport:
-    """Keeps what is sent. With ``room`` it takes that many frames, then tells ``receiver`` to pause.
+    """Keeps what is sent. After ``room`` frames it tells ``receiver`` to pause.
 
     As the interface has it, what is sent once closing is ignored; ``ignored`` counts it.
     """

@@ -39,8 +39,11 @@ class Receiver(Protocol):
     def received_binary(self, payload: bytes) -> None:
         """Take one binary message."""
 
-    def pinged(self) -> bool:
-        """Tell whether a ping of the transport is to be answered: not when it is one of a flood."""
+    def allow_frame(self) -> bool:
+        """Tell whether a frame that is no message of its own is allowed: not one of a flood.
+
+        Pings, pongs and fragments cost work, too.
+        """
 
     def pause(self) -> None:
         """Send nothing for now: what was sent is not out yet. May be called again and again."""

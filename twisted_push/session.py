@@ -90,11 +90,12 @@ class Owner(Protocol):
 
 @define(eq=False)
 class Session:
-    """The server's object for one client. ``secret`` names it to the emulation endpoint.
+    """The server's object for one client.
 
-    ``next_ping`` and ``pong_due`` are times of the node's clock; ``token_digest`` is what the
-    token is known by. ``work`` is the command that is being carried out, ``waiting`` those
-    behind it.
+    ``secret`` names it to the emulation endpoint; ``token_digest`` is what its token is known by.
+    ``next_ping`` and ``pong_due`` are times of the node's clock. ``work`` is the command that is
+    being carried out, ``waiting`` are those behind it. ``ending`` is set while it is finished in
+    a later turn.
     """
 
     client: str
@@ -114,6 +115,7 @@ class Session:
     next_ping: float = field(init=False, default=0.0)
     pong_due: float | None = field(init=False, default=None)
     allowed_at: float = field(init=False)
+    ending: bool = field(init=False, default=False)
     work: Deferred[None] | None = field(init=False, default=None, repr=False)
     waiting: deque[object] | None = field(init=False, default=None, repr=False)
     _outbox: deque[tuple[bytes, str | None]] | None = field(init=False, default=None, repr=False)
@@ -158,8 +160,11 @@ class Session:
     def deliver(self, frame: bytes, channel: str | None = None) -> None:
         """Send a frame, or keep it until the transport can take it.
 
-        A client for which too much is kept is closed as slow, in a later turn.
+        A client for which too much is kept is closed as slow, in a later turn. It is sent nothing
+        until then: what follows a gap would hide the gap.
         """
+        if self.ending:
+            return
         if self._outbox is None:
             self.transport.send(frame)
             return
@@ -170,7 +175,13 @@ class Session:
         if self._outbox_bytes > self.owner.max_outbox:
             self._outbox.clear()
             self._outbox_bytes = 0
-            self.owner.finish_later(self, Disconnect(3008), "it reads too slowly")
+            self.end_later(Disconnect(3008), "it reads too slowly")
+
+    def end_later(self, disconnect: Disconnect, why: str = "") -> None:
+        """End this session in a later turn; until then nothing more is delivered to it."""
+        if not self.ending:
+            self.ending = True
+            self.owner.finish_later(self, disconnect, why)
 
     def forget_channel(self, channel: str) -> None:
         """Drop what is kept of a channel that the client no longer has."""
@@ -201,8 +212,8 @@ class Session:
         if not self.closed:
             self.dialect.received_binary(self)
 
-    def pinged(self) -> bool:
-        """Tell whether a ping of the transport is to be answered."""
+    def allow_frame(self) -> bool:
+        """Tell whether a frame that is no message of its own is allowed."""
         return not self.closed and self.owner.allow(self)
 
     def pause(self) -> None:
@@ -212,6 +223,8 @@ class Session:
 
     def resume(self) -> None:
         """Send what was kept, until the transport says stop again."""
+        if self.ending:
+            return
         kept, self._outbox, self._outbox_bytes = self._outbox, None, 0
         while kept and self._outbox is None:
             self.transport.send(kept.popleft()[0])

@@ -92,7 +92,7 @@ def start(factory: Factory) -> Bench:
     return bench
 
 
-@pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
+@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
 def factory(request: pytest.FixtureRequest) -> Factory:
     found: Factory = request.param
     return found
@@ -360,12 +360,28 @@ def test_a_stream_that_nobody_uses_is_forgotten(bench: Bench) -> None:
     assert not bench.since("a", old).complete
 
 
+def test_a_stream_that_somebody_here_follows_is_never_forgotten(bench: Bench) -> None:
+    run(bench.engine.subscribe("a"))
+    run(bench.engine.subscribe("quiet"))
+    bench.publish("a", size=10, ttl=60.0)
+    positions = bench.since("a").position, bench.since("quiet").position
+    bench.later(7 * DAY)
+    assert (bench.since("a").position, bench.since("quiet").position) == positions
+
+
+def test_a_stream_without_publications_outlives_a_reload_of_the_page(bench: Bench) -> None:
+    position = bench.since("a").position
+    bench.later(20.0)
+    assert bench.since("a", position) == Recovered((), position, complete=True)
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_use_never_fills_in_part(data: st.DataObject) -> None:
     factory = ENGINES[data.draw(st.sampled_from(sorted(ENGINES)))]
     bench = start(factory)
     sent: list[bytes] = []
+    run(bench.engine.subscribe("a"))
     epoch = bench.since("a").position.epoch
     for _ in range(data.draw(st.integers(0, 25))):
         if data.draw(st.booleans()):

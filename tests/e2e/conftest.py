@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.cms import PEOPLE, StubCms
 from tests.e2e.raw_client import RawClient
-from tests.e2e.server import PushServer, make_server
+from tests.e2e.server import KEY, TOKEN_SECRET, PushServer, make_server
 
 HERE = Path(__file__).parent
 
@@ -56,6 +56,9 @@ def server(cms: StubCms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     folder = tmp_path_factory.mktemp("server")
     with make_server(folder, callback=cms.url, top={"debug_echo": True}) as running:
         yield running
+    # What happened in the module's tests has shown no secret to those who read the log.
+    for secret in (KEY, TOKEN_SECRET, *cms.http.answers):
+        assert secret not in running.log
 
 
 @pytest.fixture

@@ -48,10 +48,19 @@ FAULTS: Mapping[str, Answer] = {
     "100-mb-unannounced": endless_unannounced,
 }
 
+LINES = "one\ntwo\r\x1b[31mthree" + "ü" * 200
+ODDITIES: Mapping[str, Answer] = {
+    "refused": refuse,
+    "too-many-channels": user("many", *[f"open:{number}" for number in range(400)]),
+    "bad-channels": user("odd", "news", "", "a\nb", "x" * 256),
+    "reason-of-three-lines": says({"disconnect": {"code": 4500, "reason": LINES}}),
+    "error-of-three-lines": says({"error": {"code": 101, "message": LINES}}),
+}
+
 
 @pytest.fixture(scope="module")
 def cms() -> Iterator[StubCms]:
-    with StubCms({**PEOPLE, **FAULTS, "refused": refuse}) as stub:
+    with StubCms({**PEOPLE, **FAULTS, **ODDITIES}) as stub:
         yield stub
 
 
@@ -127,3 +136,26 @@ def test_the_cms_hears_what_it_needs(server: PushServer, cms: StubCms) -> None:
     assert question["data"] == {"page": "/"}
     assert cms.http.question_headers[-1]["cookie"] == "SESS=1; b=2"
     assert "x-other" not in cms.http.question_headers[-1]
+
+
+def test_a_grant_of_more_channels_than_a_client_may_have(
+    server: PushServer, bystander: RawClient
+) -> None:
+    """The client gets as many as it may; the log says so once."""
+    with log_is_quiet(server), RawClient(server) as client:
+        assert len(client.connect("too-many-channels")["subs"]) == 128
+        check_untouched(bystander, server)
+
+
+def test_granted_channels_that_are_none(server: PushServer, bystander: RawClient) -> None:
+    with log_is_quiet(server), RawClient(server) as client:
+        assert set(client.connect("bad-channels")["subs"]) == {"news", "broadcast"}
+        check_untouched(bystander, server)
+
+
+def test_what_the_cms_says_is_one_line_in_the_log(server: PushServer) -> None:
+    with log_is_quiet(server), RawClient(server) as client:
+        assert outcome(client, "reason-of-three-lines") == 4500
+    with log_is_quiet(server), RawClient(server) as client:
+        assert outcome(client, "error-of-three-lines") == 101
+    assert "\x1b" not in server.log

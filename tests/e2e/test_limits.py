@@ -105,8 +105,10 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("frame", FRAMES)
-@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize(
+    ("frame", "connected"),
+    [*((frame, False) for frame in FRAMES), ("unmasked", True), ("huge length", True)],
+)
 def test_broken_frames(
     server: PushServer, bystander: RawClient, frame: str, connected: bool
 ) -> None:

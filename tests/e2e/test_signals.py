@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.e2e.cms import StubCms
+from tests.e2e.cms import PEOPLE, StubCms, silence
 from tests.e2e.raw_client import RawClient, check_untouched
 from tests.e2e.server import (
     KEY,
@@ -68,6 +68,20 @@ def test_a_second_signal_does_not_hurt(running: PushServer) -> None:
         assert client.closing()[0] == 3001
         assert running.wait() in (0, 143, -15)
     assert "Traceback" not in running.log
+
+
+def test_a_stopping_server_does_not_wait_for_the_cms(tmp_path: Path) -> None:
+    with (
+        StubCms({**PEOPLE, "silence": silence}) as cms,
+        make_server(tmp_path, callback=cms.url) as server,
+        RawClient(server) as client,
+    ):
+        client.send('{"id":1,"connect":{"token":"silence"}}')
+        eventually("the CMS is asked", lambda: cms.questions)
+        started = time.monotonic()
+        server.stop()
+        assert client.closing()[0] == 3001
+        assert time.monotonic() - started < 3
 
 
 def test_restart_on_the_same_port_with_clients(running: PushServer) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import define, evolve
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
@@ -58,9 +61,6 @@ class Http:
         head, _, body = transport.value().partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        from twisted.python.failure import Failure
-        from twisted.internet.error import ConnectionDone
-
         channel.connectionLost(Failure(ConnectionDone()))
         assert status, "no answer"
         return Answer(int(status.split()[1]), headers, body)
@@ -86,11 +86,9 @@ def world() -> Any:
     world = World(
         keys=(
             KeyConfig(key=KEY),
-            KeyConfig(id="reader", key=READER, scopes=["read"]),
+            KeyConfig(id="reader", key=READER, scopes=cast("Any", ["read"])),
         )
     )
-    from twisted.internet.defer import Deferred
-
     Deferred.fromCoroutine(world.node.start())
     yield world
     world.engine.broken.clear()
@@ -230,9 +228,7 @@ def test_channels_connections_users_info(world: World, http: Http) -> None:
     assert len(http.result("connections", {"channel": BROADCAST})["connections"]) == 2
     assert len(http.result("connections", {"user": ""})["connections"]) == 1
     assert http.result("connections", {"user": "nobody"}) == {"connections": []}
-    assert http.result("users") == {
-        "users": {"alice": {"num_clients": 1}, "": {"num_clients": 1}}
-    }
+    assert http.result("users") == {"users": {"alice": {"num_clients": 1}, "": {"num_clients": 1}}}
     [node] = http.result("info")["nodes"]
     assert (node["num_clients"], node["num_users"], node["num_channels"]) == (2, 2, 2)
 
@@ -249,7 +245,8 @@ def test_batch(world: World, http: Http) -> None:
         {"publish": {"channel": BROADCAST, "data": 2}, "info": {}},
         {"publish": {"channel": BROADCAST, "data": 3}},
     ]
-    replies = http.result("batch", {"commands": commands, "parallel": True})["replies"]
+    answer = http.post("batch", {"commands": commands, "parallel": True})
+    replies = answer.json["result"]["replies"]
     codes = [reply.get("error", {}).get("code") for reply in replies]
     assert codes == [None, 107, 107, 104, 107, 107, 107, None]
     assert tab.published() == [1, 3]
@@ -297,8 +294,10 @@ def test_scopes(world: World, http: Http) -> None:
         assert answer.error["code"] == 103
 
 
-def test_two_sites() -> None:
+async def test_two_sites() -> None:
     one, two = World(), World(keys=(KeyConfig(key=READER),))
+    await one.start()
+    await two.start()
     http = Http(one, two)
     tabs = [one.user("alice"), two.user("alice")]
     assert http.result("publish", {"channel": BROADCAST, "data": 1})["recipients"] == 1
@@ -310,6 +309,8 @@ def test_two_sites() -> None:
     other = http.post("users", key=READER).json["result"]["users"]
     assert other == {"alice": {"num_clients": 1}}
     assert len(tabs[1].everything) == 1
+    await one.end()
+    await two.end()
 
 
 def test_a_new_key_by_reload(world: World, http: Http) -> None:

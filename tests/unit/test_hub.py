@@ -72,9 +72,7 @@ def test_one_who_was_never_added_takes_nobody_else_out() -> None:
     )
 )
 def test_any_operations_keep_the_indexes_consistent(steps: list[tuple[str, int, str]]) -> None:
-    tabs = [
-        Tab(f"c{n}", ["", "u", "v"][n % 3], [None, b"t", b"s", b"t"][n % 4]) for n in range(6)
-    ]
+    tabs = [Tab(f"c{n}", ["", "u", "v"][n % 3], [None, b"t", b"s", b"t"][n % 4]) for n in range(6)]
     hub: Hub[Tab] = Hub()
     present: set[Tab] = set()
     joined: set[tuple[str, Tab]] = set()

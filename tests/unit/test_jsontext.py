@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,10 +23,10 @@ class Message(Struct):
     count: int = 0
 
 
-read_any = decoder(Any)
-read_fields = decoder(dict[str, Raw])
-read_message = decoder(Message)
-read_loosely = decoder(Message, strict=False)
+read_any: Callable[[bytes], Any] = decoder(Any)
+read_fields: Callable[[bytes], dict[str, Raw]] = decoder(dict[str, Raw])
+read_message: Callable[[bytes], Message] = decoder(Message)
+read_loosely: Callable[[bytes], Message] = decoder(Message, strict=False)
 
 NO_JSON = [
     b"",
@@ -139,11 +140,16 @@ def test_a_payload_is_kept_as_it_was_written(text: bytes) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     # Lone surrogates are no Unicode text.
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=5)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 spaces = st.text(" \t\r\n", max_size=3)
@@ -161,7 +167,8 @@ def spaced(value: object, draw: Any) -> str:
         text = "[" + (",".join(spaced(each, draw) for each in value) or draw(spaces)) + "]"
     else:
         text = json.dumps(value, ensure_ascii=draw(st.booleans()))
-    return draw(spaces) + text + draw(spaces)
+    before, after = draw(spaces), draw(spaces)
+    return f"{before}{text}{after}"
 
 
 @given(json_values, st.data())

@@ -97,14 +97,14 @@ def test_messages_go_to_the_dialect_until_the_session_is_closed(state: State) ->
     assert dialect_of(session).binaries == 1
 
 
-def test_a_ping_is_answered_as_the_owner_allows_and_never_once_closed() -> None:
+def test_frames_that_are_no_messages_are_as_the_owner_allows_and_never_once_closed() -> None:
     session = make()
-    assert session.pinged()
+    assert session.allow_frame()
     owner_of(session).allowing = False
-    assert not session.pinged()
+    assert not session.allow_frame()
     owner_of(session).allowing = True
     close(session)
-    assert not session.pinged()
+    assert not session.allow_frame()
 
 
 def test_a_lost_connection_is_told_to_the_owner() -> None:
@@ -209,6 +209,23 @@ def test_a_slow_client_is_sent_nothing_that_follows_the_gap() -> None:
     session.resume()  # The socket took what it had, in the same turn.
     session.deliver(b"offset 4")
     assert transport_of(session).sent == []
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_session_that_ends_later_is_sent_nothing_until_then_and_ends_once(paused: bool) -> None:
+    session = make()
+    session.deliver(b"1")
+    if paused:
+        session.pause()
+        session.deliver(b"2")
+    session.end_later(Disconnect(3010))
+    session.end_later(Disconnect(3008))
+    session.deliver(b"3")
+    session.resume()
+    session.deliver(b"4")
+    assert transport_of(session).sent == [b"1"]
+    assert owner_of(session).later == [(session, 3010)]
+    assert owner_of(session).finished == []
 
 
 def test_the_limit_counts_anew_after_what_was_kept_is_out() -> None:
@@ -349,6 +366,15 @@ def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
 def test_a_long_silence_earns_no_more_than_one_burst() -> None:
     session = make(allowance=20.0)
     assert [session.allow(1e6, 10) for _ in range(21)] == [True] * 20 + [False]
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_a_client() -> None:
+    session = make(allowance=20.0)
+    assert session.allow(100.0, 10)
+    assert session.allow(40.0, 10)
+    assert [session.allow(40.0, 10) for _ in range(18)] == [True] * 18
+    assert not session.allow(40.0, 10)
+    assert session.allow(40.2, 10)
 
 
 def test_a_rate_of_zero_is_no_limit() -> None:

@@ -310,8 +310,8 @@ def _join_result(node: Node, joined: Joined) -> SubscribeResult:
     result.recoverable = (
         joined.recovered is not None and node.context.policy.namespace(subscription.channel).recover
     )
+    result.was_recovering = joined.was_recovering
     if joined.was_recovering and joined.recovered is not None:
-        result.was_recovering = True
         result.recovered = joined.recovered.complete
         result.publications = [publication_shape(p) for p in joined.recovered.publications]
     return result

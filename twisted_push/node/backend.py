@@ -136,6 +136,8 @@ class Backend:
         for publication in joined.recovered.publications if joined.recovered else ():
             session.deliver(session.codec.publication(publication), subscription.channel)
         self._channels.go_live(session, subscription)
+        if session.state is State.CONNECTED:
+            session.owner.look_at(session)
 
     async def unsubscribe(self, target: Target, channel: str) -> None:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-from twisted.internet.defer import Deferred
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -36,12 +36,23 @@ class Joined:
     was_recovering: bool
 
 
+@define
+class _Interest:
+    """How many clients here have a channel, or are about to.
+
+    ``asking`` is held by who asks the engine to announce it, and None once it does.
+    """
+
+    clients: int = 0
+    asking: DeferredLock | None = field(factory=DeferredLock)
+
+
 class Channels:
     """The subscriptions of one site."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._interest: dict[str, int] = {}
+        self._interest: dict[str, _Interest] = {}
         self._lingering: dict[str, float] = {}
         self._making: dict[str, list[Subscription]] = {}
 
@@ -71,15 +82,16 @@ class Channels:
             raise Refused(103)  # It was taken away while it was being made.
         if recovered is not None:
             subscription.position = recovered.position
-        recovering = since is not None and recovered is not None
-        return Joined(subscription, recovered, recovering)
+        return Joined(subscription, recovered, was_recovering=since is not None)
 
     async def _recover(self, channel: str, since: StreamPosition | None) -> Recovered | None:
         namespace = self._context.policy.namespace(channel)
         if not namespace.history_size:
             return None
-        wanted = since if namespace.recover else None
-        return await self._context.engine.since(channel, wanted, RECOVERY_LIMIT)
+        if since is None or namespace.recover:
+            return await self._context.engine.since(channel, since, RECOVERY_LIMIT)
+        recovered = await self._context.engine.since(channel, None, RECOVERY_LIMIT)
+        return evolve(recovered, complete=False)
 
     def go_live(self, session: Session, subscription: Subscription) -> None:
         """Deliver from now on, first what came while the subscription was being made."""
@@ -158,29 +170,40 @@ class Channels:
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""
         for session in tuple(self._context.hub.of_channel(channel)):
-            session.owner.finish_later(session, Disconnect(3010))
+            session.end_later(Disconnect(3010))
 
     # --- The engine's side -------------------------------------------------------------------
 
     async def _care(self, channel: str) -> None:
-        """Have the engine announce a channel here, if it does not yet."""
-        count = self._interest.get(channel, 0)
-        self._interest[channel] = count + 1
-        if count == 0 and self._lingering.pop(channel, None) is None:
-            await self._context.engine.subscribe(channel)
+        """Return when the engine announces a channel here, for whichever client that was asked."""
+        interest = self._interest.setdefault(channel, _Interest())
+        interest.clients += 1
+        self._lingering.pop(channel, None)
+        asking = interest.asking
+        if asking is None:
+            return
+        await asking.acquire()
+        try:
+            if interest.asking is not None:
+                await self._context.engine.subscribe(channel)
+                interest.asking = None
+        finally:
+            asking.release()
 
     def _care_less(self, channel: str) -> None:
-        count = self._interest[channel] - 1
-        if count:
-            self._interest[channel] = count
-        else:
-            del self._interest[channel]
+        interest = self._interest[channel]
+        interest.clients -= 1
+        if interest.clients:
+            return
+        if interest.asking is None:
             self._lingering[channel] = self._context.clock.seconds() + LINGER
+        else:
+            del self._interest[channel]  # The engine was never heard to announce it.
 
     def drop_lingering(self, now: float) -> None:
         """Have the engine forget the channels that nobody came back to."""
         for channel in [name for name, until in self._lingering.items() if until <= now]:
-            del self._lingering[channel]
+            del self._lingering[channel], self._interest[channel]
             self._watch(self._context.engine.unsubscribe(channel))
 
     def _made(self, subscription: Subscription) -> None:

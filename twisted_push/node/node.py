@@ -313,10 +313,15 @@ def _end(grant: Grant | None) -> float | None:
     return grant.expires_at + (EXPIRY_GRACE if grant.client_refresh else 0.0)
 
 
+def _grace(subscription: Subscription) -> float:
+    """Give the seconds for which a subscription outlives its end: only a client can renew its."""
+    return EXPIRY_GRACE if subscription.kind is Kind.CLIENT else 0.0
+
+
 def _expiring(session: Session) -> list[tuple[str, float]]:
     """Give the channels whose subscriptions end, with the time at which they are ended."""
     return [
-        (channel, subscription.expires_at + EXPIRY_GRACE)
+        (channel, subscription.expires_at + _grace(subscription))
         for channel, subscription in session.subscriptions.items()
         if subscription.expires_at is not None
     ]

@@ -73,6 +73,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self._receiver: Receiver | None = None
         self._giving_up: IDelayedCall | None = None
         self._binary = False
+        self._continued = False
 
     @property
     def request(self) -> ClientRequest:
@@ -122,9 +123,25 @@ class PushWebSocket(WebSocketServerProtocol):
             self._receiver.received(payload)
 
     def onPing(self, payload: bytes) -> None:
-        """Answer; more pings than commands are allowed are a flood."""
-        if self._receiver is not None and self._receiver.pinged():
+        if self._allow_frame():
             super().onPing(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        self._allow_frame()
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        self._continued = False
+        super().onMessageBegin(isBinary)
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Count the fragments of a message, which is itself counted when it is whole."""
+        if self._continued:
+            self._allow_frame()
+        self._continued = True
+        super().onMessageFrameBegin(length)
+
+    def _allow_frame(self) -> bool:
+        return self._receiver is not None and self._receiver.allow_frame()
 
     def pauseProducing(self) -> None:
         """The socket's buffer is full. Called again and again."""
@@ -279,8 +296,8 @@ class EchoReceiver:
         """Echo a binary message."""
         self._transport.send(_frame(_BINARY, payload))
 
-    def pinged(self) -> bool:
-        """Have every ping answered."""
+    def allow_frame(self) -> bool:
+        """Allow everything."""
         return True
 
     def pause(self) -> None:

@@ -227,19 +227,14 @@ class World:
         return await self.node.backend.publish(channel, json.dumps(data).encode(), **options)
 
     def leftovers(self) -> dict[str, Any]:
-        """Give what is still kept of clients and channels; after the last one left nothing."""
-        hub, channels = self.context.hub, self.node.channels
-        kept = {
-            "clients": hub.clients,
-            "users": hub.users,
-            "channels": hub.channels,
-            "tokens": hub._tokens,
-            "sessions": self.node.sessions,
-            "interest": channels._interest,
-            "lingering": channels._lingering,
-            "making": channels._making,
+        """Give every table that is not empty: none, some seconds after the last client left."""
+        owners = {"hub": self.context.hub, "channels": self.node.channels, "node": self.node}
+        return {
+            f"{owner}.{name}": value
+            for owner, each in owners.items()
+            for name, value in vars(each).items()
+            if isinstance(value, dict | set | list) and value
         }
-        return {name: value for name, value in kept.items() if value}
 
     async def end(self) -> None:
         """Have everybody leave, and nothing be left."""

@@ -1,0 +1,248 @@
+"""What every transport must do (`ITransport`), for each kind of them.
+
+A new kind is one more entry in `KINDS`: something that opens a connection to a recording receiver
+and shows what its peer got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytest
+from attrs import define, field
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from tests.fakes import FakeTransport
+from tests.unit.node.support import World
+from tests.unit.test_websocket import CLOSE, TEXT, Browser, Server
+from twisted_push.errors import Disconnect
+from twisted_push.interfaces import ITransport
+from twisted_push.model import ClientRequest
+from twisted_push.node.node import Node
+from twisted_push.transports.websocket import text_frame
+
+
+@define
+class Recorder:
+    """A `Receiver` that keeps what it is told."""
+
+    told: list[str] = field(factory=list)
+    messages: list[bytes] = field(factory=list)
+
+    def received(self, payload: bytes) -> None:
+        self.messages.append(payload)
+
+    def received_binary(self, payload: bytes) -> None:
+        self.told.append("binary")
+
+    def allow_frame(self) -> bool:
+        return True
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+
+class Kind(Protocol):
+    """One open connection of a kind of transport."""
+
+    transport: Any
+    receiver: Recorder
+
+    def frame(self, text: bytes) -> bytes:
+        """Make a frame as the kind's codec does."""
+
+    def got(self) -> list[bytes]:
+        """Give the texts that the peer got since the last time."""
+
+    def codes(self) -> list[int]:
+        """Give the close codes that the peer got."""
+
+    def fill(self) -> None:
+        """Have the connection's buffer be full."""
+
+    def empty(self) -> None:
+        """Have it be empty again."""
+
+    def lose(self) -> None:
+        """Lose the connection."""
+
+    def wait(self) -> None:
+        """Let the peer be silent for long."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is over."""
+
+
+class WebSocketKind:
+    """`twisted_push.transports.websocket`."""
+
+    def __init__(self) -> None:
+        self.receiver = Recorder()
+        self._server = Server(World(), accept=self._accept)
+        self._browser = Browser(self._server)
+        assert self._browser.open() == 101
+        self._browser.got()
+        self._codes: list[int] = []
+
+    def _accept(self, node: Node, transport: ITransport) -> Recorder:
+        self.transport = transport
+        return self.receiver
+
+    def frame(self, text: bytes) -> bytes:
+        return text_frame(text)
+
+    def _read(self) -> list[bytes]:
+        texts = []
+        for opcode, payload in self._browser.got():
+            if opcode == CLOSE:
+                self._codes.append(int.from_bytes(payload[:2], "big"))
+            elif opcode == TEXT:
+                texts.append(payload)
+        return texts
+
+    def got(self) -> list[bytes]:
+        return self._read()
+
+    def codes(self) -> list[int]:
+        self._read()
+        return self._codes
+
+    def fill(self) -> None:
+        producer: Any = self._browser.wire.producer
+        producer.pauseProducing()
+
+    def empty(self) -> None:
+        producer: Any = self._browser.wire.producer
+        producer.resumeProducing()
+
+    def lose(self) -> None:
+        self._browser.wire.hang_up()
+
+    def wait(self) -> None:
+        self._server.clock.advance(60)
+
+    @property
+    def gone(self) -> bool:
+        return self._browser.wire.disconnecting
+
+
+class FakeKind:
+    """The fake of the other tests, so that they show something."""
+
+    def __init__(self) -> None:
+        self.receiver = Recorder()
+        receiver: Any = self.receiver
+        self.transport = FakeTransport(receiver=receiver)
+        self._clock = Clock()
+        self._seen = 0
+
+    def frame(self, text: bytes) -> bytes:
+        return text
+
+    def got(self) -> list[bytes]:
+        found = self.transport.sent[self._seen :]
+        self._seen += len(found)
+        return found
+
+    def codes(self) -> list[int]:
+        closed = self.transport.closed_with
+        return [closed.code] if closed else []
+
+    def fill(self) -> None:
+        self.receiver.pause()
+
+    def empty(self) -> None:
+        self.receiver.resume()
+
+    def lose(self) -> None:
+        self.transport.abort()
+        self.receiver.lost()
+
+    def wait(self) -> None:
+        self.transport.abort()
+
+    @property
+    def gone(self) -> bool:
+        return self.transport.aborted
+
+
+KINDS: dict[str, Callable[[], Kind]] = {"websocket": WebSocketKind, "fake": FakeKind}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]()
+
+
+def test_the_interface(kind: Kind) -> None:
+    assert verifyObject(ITransport, kind.transport)
+    assert isinstance(kind.transport.request, ClientRequest)
+
+
+def test_frames_arrive_in_order(kind: Kind) -> None:
+    for number in range(5):
+        kind.transport.send(kind.frame(b"%d" % number))
+    assert kind.got() == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_one_frame_serves_many_times(kind: Kind) -> None:
+    frame = kind.frame(b"again")
+    kind.transport.send(frame)
+    kind.transport.send(frame)
+    assert kind.got() == [b"again", b"again"]
+
+
+def test_what_is_sent_after_a_close_is_ignored(kind: Kind) -> None:
+    kind.transport.close(Disconnect(3503))
+    kind.transport.send(kind.frame(b"late"))
+    assert kind.got() == []
+    assert kind.codes() == [3503]
+
+
+def test_the_first_close_counts(kind: Kind) -> None:
+    kind.transport.close(Disconnect(3503))
+    assert kind.codes() == [3503]
+    kind.transport.close(Disconnect(3503))
+    assert kind.codes() == [3503]
+
+
+def test_a_close_is_given_up(kind: Kind) -> None:
+    kind.transport.close(Disconnect(4001, "x" * 500))
+    kind.wait()
+    assert kind.gone
+
+
+def test_an_abort_is_at_once_and_for_ever(kind: Kind) -> None:
+    kind.transport.abort()
+    assert kind.gone
+    kind.transport.abort()
+    kind.transport.close(Disconnect(3000))
+    kind.transport.send(kind.frame(b"late"))
+    assert kind.got() == []
+
+
+def test_a_full_buffer_is_told_and_an_empty_one(kind: Kind) -> None:
+    kind.fill()
+    kind.fill()
+    assert set(kind.receiver.told) == {"pause"}
+    kind.empty()
+    assert kind.receiver.told[-1] == "resume"
+
+
+def test_a_lost_connection_is_told_once(kind: Kind) -> None:
+    kind.lose()
+    assert kind.receiver.told == ["lost"]
+    kind.transport.send(kind.frame(b"late"))
+    kind.transport.close(Disconnect(3000))
+    kind.transport.abort()
+    assert kind.receiver.told == ["lost"]
+    assert kind.got() == []

@@ -1,0 +1,518 @@
+"""WebSocket from the bytes of the handshake on, over a transport in memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import connectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+
+from tests.unit.cms.support import the_reactor
+from tests.unit.node.support import World
+from twisted_push.config import Config
+from twisted_push.interfaces import ITransport
+from twisted_push.node.node import Node
+from twisted_push.protocols.centrifugal import CentrifugalCodec
+from twisted_push.transports.door import Door
+from twisted_push.transports.websocket import (
+    CLOSE_TIMEOUT,
+    EchoReceiver,
+    WebSocketEndpoint,
+    text_frame,
+)
+from twisted_push.web import GuardedSite
+
+CONNECT = b'{"id":1,"connect":{}}'
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+class Wire(StringTransport):
+    """A connection in memory whose end can be told in both directions."""
+
+    aborted = False
+    protocol: Any = None
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer, if there is one: sockets do not complain either."""
+        if self.producer is not None:
+            super().unregisterProducer()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._end(ConnectionLost())
+
+    def loseConnection(self) -> None:
+        self._end(ConnectionDone())
+
+    def hang_up(self) -> None:
+        """End it as the peer."""
+        self._end(ConnectionLost())
+
+    def _end(self, why: Exception) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self.disconnected = True
+            self.protocol.connectionLost(Failure(why))
+
+
+def masked(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
+    """Give a frame as a client sends it."""
+    first = bytes(((0x80 if fin else 0) | opcode,))
+    if len(payload) < 126:
+        head = first + bytes((0x80 | len(payload),))
+    elif len(payload) < 65536:
+        head = first + b"\xfe" + struct.pack("!H", len(payload))
+    else:
+        head = first + b"\xff" + struct.pack("!Q", len(payload))
+    return head + b"\0\0\0\0" + payload
+
+
+def read_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Give the frames of a server, with their opcodes."""
+    found = []
+    while data:
+        opcode, length, data = data[0] & 15, data[1], data[2:]
+        if length == 126:
+            [length], data = struct.unpack("!H", data[:2]), data[2:]
+        elif length == 127:
+            [length], data = struct.unpack("!Q", data[:8]), data[8:]
+        found.append((opcode, data[:length]))
+        data = data[length:]
+    return found
+
+
+class Server:
+    """The public port of some sites, without a port."""
+
+    def __init__(
+        self, *worlds: World, accept: Callable[..., Any] | None = None, **options: Any
+    ) -> None:
+        self.worlds = worlds
+        limits = worlds[0].limits
+        self.door = Door([world.node for world in worlds], Config(limits=limits, **options))
+        self.clock = worlds[0].clock
+        self.codec = CentrifugalCodec(text_frame)
+        self.endpoint = WebSocketEndpoint(self.door, accept or self.accept, self.clock)
+        root = Resource()
+        root.putChild(b"ws", self.endpoint)
+        root.putChild(b"echo", WebSocketEndpoint(self.door, self.echo, self.clock))
+        self.site = GuardedSite(root, self.clock, lambda: 1000)
+
+    def accept(self, node: Node, transport: ITransport) -> Any:
+        [world] = [world for world in self.worlds if world.node is node]
+        return node.accept(transport, self.codec, world.dialect)
+
+    def echo(self, node: Node, transport: ITransport) -> Any:
+        return EchoReceiver(transport)
+
+
+class Browser:
+    """One connection to a `Server`."""
+
+    def __init__(self, server: Server, address: str = "192.0.2.1", **headers: str) -> None:
+        self.server = server
+        self.wire = Wire(peerAddress=IPv4Address("TCP", address, 1234))
+        channel = server.site.buildProtocol(IPv4Address("TCP", address, 1234))
+        self.wire.protocol = channel
+        channel.makeConnection(self.wire)
+        self.headers = {
+            "Host": "push.test",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version": "13",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+
+    def open(self, path: str = "/ws") -> int:
+        """Ask for the upgrade; give the status of the answer."""
+        lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in self.headers.items() if v)]
+        self.give("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+        head, _, rest = self.wire.value().partition(b"\r\n\r\n")
+        self.head = head
+        self.wire.clear()
+        self.wire.write(rest)
+        return int(head.split()[1])
+
+    def give(self, data: bytes) -> None:
+        self.wire.protocol.dataReceived(data)
+
+    def send(self, payload: bytes, opcode: int = TEXT) -> None:
+        self.give(masked(payload, opcode))
+
+    def got(self) -> list[tuple[int, bytes]]:
+        found = read_frames(self.wire.value())
+        self.wire.clear()
+        return found
+
+    @property
+    def closed(self) -> tuple[int, str]:
+        """The close frame that was sent."""
+        [code] = [payload for opcode, payload in self.got() if opcode == CLOSE]
+        return struct.unpack("!H", code[:2])[0], code[2:].decode()
+
+
+@pytest.fixture
+def make_server() -> Any:
+    """Make servers; when their clients are gone nothing may be left."""
+    made: list[Server] = []
+
+    def make(*, sites: int = 1, trusted: tuple[str, ...] = (), **options: Any) -> Server:
+        worlds = []
+        for number in range(sites):
+            name = {"hosts": (f"site{number}.test",)} if sites > 1 else {}
+            world = World(**{**name, **options})
+            Deferred.fromCoroutine(world.start())
+            worlds.append(world)
+        made.append(Server(*worlds, trusted_proxies=trusted))
+        return made[-1]
+
+    yield make
+    for server in made:
+        for world in server.worlds:
+            for session in tuple(world.node.sessions):
+                transport: Any = session.transport
+                transport.transport.hang_up()
+        server.clock.advance(CLOSE_TIMEOUT)  # Those that do not answer a close.
+        assert server.door.connections == 0
+        assert not server.door._by_address
+        for world in server.worlds:
+            ended = Deferred.fromCoroutine(world.end())
+            ended.addErrback(lambda failure: failure.raiseException())
+            assert ended.called
+
+
+Make = Callable[..., Server]
+
+
+# --- The door --------------------------------------------------------------------------------
+
+
+def test_a_browser_connects(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server, Origin="http://push.test")
+    assert browser.open() == 101
+    assert b"Sec-WebSocket-Protocol" not in browser.head
+    browser.send(CONNECT)
+    [(opcode, reply)] = browser.got()
+    assert opcode == TEXT
+    assert reply.startswith(b'{"id":1,"connect":{')
+    assert server.door.connections == 1
+    browser.wire.hang_up()
+    assert server.door.connections == 0
+    assert server.worlds[0].node.sessions == set()
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "status"),
+    [
+        ("http://push.test", (), 101),
+        ("http://evil.test", (), 403),
+        ("null", (), 403),
+        ("http://push.test.evil.test", (), 403),
+        ("http://push.test:81", (), 403),
+        ("http://evil.test, http://push.test", (), 403),
+        ("https://www.test", ("https://www.test",), 101),
+        ("https://WWW.test", ("https://www.test",), 101),
+        ("http://push.test", ("https://www.test",), 403),
+        ("null", ("*",), 101),
+        ("", ("https://www.test",), 101),
+    ],
+)
+def test_origins(make_server: Make, origin: str, allowed: tuple[str, ...], status: int) -> None:
+    server = make_server(allowed_origins=allowed)
+    browser = Browser(server, Origin=origin)
+    assert browser.open() == status
+    if status == 403:
+        assert server.worlds[0].stats.refused == {"origin not allowed": 1}
+
+
+def test_hosts(make_server: Make) -> None:
+    server = make_server(sites=2)
+    for host, status in [
+        ("site0.test", 101),
+        ("SITE1.TEST:8080", 101),
+        ("site1.test.", 101),
+        ("other.test", 421),
+        ("", 400),
+    ]:
+        assert Browser(server, Host=host).open() == status, host
+    assert [len(world.node.sessions) for world in server.worlds] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "control", ["\x00", "\x01", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x7f", "\x85"]
+)
+def test_control_characters(make_server: Make, control: str) -> None:
+    server = make_server()
+    browser = Browser(server, Cookie=f"a{control}Origin: http://push.test")
+    assert browser.open() == 400
+    assert server.door.connections == 0
+
+
+def test_headers_that_come_twice(make_server: Make) -> None:
+    for name in ("Host", "Origin", "Upgrade"):
+        browser = Browser(make_server(), X=f"y\r\n{name}: websocket\r\n{name}: websocket")
+        assert browser.open() == 400
+
+
+def test_what_is_no_upgrade(make_server: Make) -> None:
+    server = make_server()
+    assert Browser(server, Upgrade="").open() == 426
+    assert Browser(server, Upgrade="h2c").open() == 426
+    for broken in ("Sec_WebSocket_Key", "Connection", "Sec_WebSocket_Version"):
+        browser = Browser(server, **{broken: ""})
+        assert browser.open() in (400, 426)
+        assert browser.wire.disconnecting
+    assert Browser(server, Sec_WebSocket_Version="12").open() in (400, 426)
+    assert server.door.connections == 0
+
+
+def test_too_many_connections(make_server: Make) -> None:
+    server = make_server(limits={"max_connections": 2})
+    first, second = Browser(server), Browser(server)
+    assert (first.open(), second.open()) == (101, 101)
+    third = Browser(server)
+    assert third.open() == 503
+    assert b"Retry-After: 5" in third.head
+    assert server.worlds[0].stats.refused == {"too many connections": 1}
+    first.wire.hang_up()
+    assert Browser(server).open() == 101
+
+
+def test_too_many_connections_from_one_address(make_server: Make) -> None:
+    server = make_server(limits={"max_connections_per_address": 1})
+    first = Browser(server)
+    assert first.open() == 101
+    assert Browser(server).open() == 429
+    assert Browser(server, "192.0.2.2").open() == 101
+    first.wire.hang_up()
+    assert Browser(server).open() == 101
+
+
+def test_addresses_behind_a_proxy(make_server: Make) -> None:
+    server = make_server(limits={"max_connections_per_address": 1}, trusted=("10.0.0.0/8",))
+
+    def status(forwarded: str, address: str = "10.0.0.1") -> int:
+        return Browser(server, address, X_Forwarded_For=forwarded).open()
+
+    assert status("192.0.2.1") == 101
+    assert status("192.0.2.1") == 429
+    assert status("192.0.2.99, 192.0.2.1") == 429
+    assert status("192.0.2.1, 10.0.0.2") == 429
+    assert status("192.0.2.2") == 101
+    assert status("192.0.2.1", "192.0.2.3") == 101
+    assert status("192.0.2.77", "192.0.2.3") == 429
+
+
+def test_a_stopping_server(make_server: Make) -> None:
+    server = make_server()
+    server.door.closed = True
+    assert Browser(server).open() == 503
+
+
+def test_lost_in_the_middle_of_the_handshake(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server)
+    browser.give(b"GET /ws HTTP/1.1\r\nHost: push.test\r\nUpgrade: webso")
+    browser.wire.hang_up()
+    refused = Browser(server, Sec_WebSocket_Key="short")
+    assert refused.open() == 400
+    refused.wire.hang_up()
+    assert server.door.connections == 0
+
+
+# --- Messages --------------------------------------------------------------------------------
+
+
+def test_the_protobuf_subprotocol(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server, Sec_WebSocket_Protocol="centrifuge-protobuf")
+    if browser.open() == 101:
+        assert browser.closed == (3506, "inappropriate protocol")
+    browser.wire.hang_up()
+    assert server.door.connections == 0
+
+
+def test_a_binary_message(make_server: Make) -> None:
+    browser = Browser(make_server())
+    browser.open()
+    browser.send(b"\x01", BINARY)
+    assert browser.closed == (3506, "inappropriate protocol")
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_an_oversized_message(make_server: Make, split: bool) -> None:
+    server = make_server(limits={"max_message_size": 1000})
+    browser = Browser(server)
+    browser.open()
+    if split:
+        browser.give(masked(b" " * 600, fin=False))
+        browser.give(masked(b" " * 600, 0))
+    else:
+        browser.give(masked(b" " * 1001))
+    assert browser.closed[0] == 1009
+    server.clock.advance(CLOSE_TIMEOUT)
+    assert server.door.connections == 0
+
+
+def test_a_message_of_just_the_limit(make_server: Make) -> None:
+    browser = Browser(make_server(limits={"max_message_size": 1000}))
+    browser.open()
+    browser.give(masked(CONNECT + b" " * (1000 - len(CONNECT))))
+    assert browser.got()[0][0] == TEXT
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b'{"id":1,"connect":{"token":"\xc3'])
+def test_invalid_utf8(make_server: Make, payload: bytes) -> None:
+    browser = Browser(make_server())
+    browser.open()
+    browser.send(payload)
+    assert browser.closed[0] == 1007
+
+
+def test_unmasked_frames(make_server: Make) -> None:
+    browser = Browser(make_server())
+    browser.open()
+    browser.give(text_frame(CONNECT))
+    assert browser.closed[0] == 1002
+
+
+def test_pings(make_server: Make) -> None:
+    browser = Browser(make_server())
+    browser.open()
+    browser.send(b"hello", PING)
+    assert browser.got() == [(PONG, b"hello")]
+
+
+def test_a_flood_of_pings(make_server: Make) -> None:
+    server = make_server(limits={"max_commands_per_second": 10})
+    browser = Browser(server)
+    browser.open()
+    browser.give(masked(b"x", PING) * 1000)
+    found = browser.got()
+    assert [opcode for opcode, _ in found] == [PONG] * 20 + [CLOSE]
+    assert server.worlds[0].stats.closed == {3013: 1}
+
+
+@pytest.mark.parametrize(
+    "frame", [masked(b"x", PONG), masked(b"", 0, fin=False)], ids=["pongs", "fragments"]
+)
+def test_a_flood_of_frames_that_say_nothing(make_server: Make, frame: bytes) -> None:
+    server = make_server(limits={"max_commands_per_second": 10})
+    browser = Browser(server)
+    browser.open()
+    browser.give(masked(b"", fin=False))
+    for _ in range(50):
+        if not browser.wire.disconnecting:
+            browser.give(frame * 100)
+    assert browser.closed[0] in (3013, 1008, 1009, 3501)
+
+
+# --- The end ---------------------------------------------------------------------------------
+
+
+def test_the_client_closes(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server)
+    browser.open()
+    browser.send(CONNECT)
+    browser.got()
+    browser.send(struct.pack("!H", 1000), CLOSE)
+    assert server.worlds[0].node.sessions == set()
+    assert server.worlds[0].stats.closed == {0: 1}
+    assert server.door.connections == 0
+
+
+def test_the_server_closes(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server)
+    browser.open()
+    server.clock.advance(10)
+    assert browser.closed == (3502, "stale")
+    assert server.door.connections == 1
+    browser.send(struct.pack("!H", 3502), CLOSE)
+    assert server.door.connections == 0
+    assert browser.wire.disconnecting
+
+
+def test_a_peer_that_does_not_answer_the_close(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server)
+    browser.open()
+    server.clock.advance(10)
+    assert browser.closed == (3502, "stale")
+    browser.send(CONNECT)
+    assert browser.got() == []
+    server.clock.advance(CLOSE_TIMEOUT - 0.1)
+    assert not browser.wire.disconnecting
+    server.clock.advance(0.1)
+    assert browser.wire.aborted
+    assert server.door.connections == 0
+
+
+def test_a_slow_reader(make_server: Make) -> None:
+    server = make_server(limits={"max_outbox": 1000})
+    browser = Browser(server)
+    browser.open()
+    browser.send(CONNECT)
+    browser.got()
+    producer: Any = browser.wire.producer
+    producer.pauseProducing()
+    world = server.worlds[0]
+    for _ in range(3):
+        Deferred.fromCoroutine(world.publish("broadcast", "x"))
+    assert browser.got() == []
+    producer.resumeProducing()
+    assert len(browser.got()) == 3
+    producer.pauseProducing()
+    for _ in range(50):
+        Deferred.fromCoroutine(world.publish("broadcast", "x" * 50))
+    server.clock.advance(0)
+    assert browser.closed == (3008, "slow")
+
+
+# --- Autobahn's own client -------------------------------------------------------------------
+
+
+class Client(WebSocketClientProtocol):
+    """Sends texts to the echo, and collects what comes back."""
+
+    factory: Any
+
+    def onOpen(self) -> None:
+        for text in self.factory.texts:
+            self.sendMessage(text)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self.factory.got.append((payload, isBinary))
+        if len(self.factory.got) == len(self.factory.texts):
+            self.sendClose(1000)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.factory.lost.callback(None)
+
+
+async def test_frames_of_every_length_are_what_autobahn_reads(make_server: Make) -> None:
+    server = make_server(limits={"max_message_size": 70000})
+    port = the_reactor().listenTCP(0, server.site, interface="127.0.0.1")
+    factory: Any = WebSocketClientFactory(f"ws://127.0.0.1:{port.getHost().port}/echo")
+    factory.protocol = Client
+    factory.noisy = False
+    factory.texts = [b"x" * length for length in (0, 1, 125, 126, 127, 65535, 65536, 70000)]
+    factory.got = []
+    factory.lost = Deferred()
+    the_reactor().connectTCP("127.0.0.1", port.getHost().port, factory)
+    await factory.lost.addTimeout(10, the_reactor())
+    await port.stopListening()
+    assert factory.got == [(text, False) for text in factory.texts]
