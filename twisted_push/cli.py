@@ -70,6 +70,8 @@ def _serve(options: argparse.Namespace) -> None:
     """Become twistd, in the foreground and without a pid file."""
     from twisted.scripts import twistd
 
+    if options.config is not None or not options.demo:
+        read_config(options.config)  # Faults are told here, without twistd's help around them.
     arguments = ["--nodaemon", "--pidfile=", "push"]
     if options.config is not None:
         arguments += ["--config", options.config]
@@ -384,9 +386,7 @@ def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     kick = add("kick", _kick, "close all connections of a user")
     kick.add_argument("user", metavar="USER")
     logout = add("logout", _logout, "end a token, or all tokens of a user")
-    logout.add_argument(
-        "token", metavar="TOKEN", nargs="?", help="better -, which reads the standard input"
-    )
+    logout.add_argument("token", metavar="TOKEN", nargs="?", help="better -: read from stdin")
     logout.add_argument("--user")
     channels = add("channels", _channels, "list the channels that have clients")
     channels.add_argument("--pattern", help="a glob, such as 'chat:*'")

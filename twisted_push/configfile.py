@@ -25,8 +25,14 @@ def read_config(path: str | None) -> Config:
             return credential.read_text(encoding="utf-8")
         return (folder / name).read_text(encoding="utf-8")
 
-    text = "" if path is None else _read(path)
-    return load(text, environ=os.environ, read_file=read_file)
+    if path is None:
+        return load("", environ=os.environ, read_file=read_file)
+    try:
+        return load(_read(path), environ=os.environ, read_file=read_file)
+    except ConfigErrors as faults:
+        # A fault of no key is one of the file: name it.
+        named = (ConfigError(fault.path or path, fault.message) for fault in faults.errors)
+        raise ConfigErrors(tuple(named)) from None
 
 
 def _read(path: str) -> str:

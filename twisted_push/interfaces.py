@@ -89,7 +89,9 @@ class ICodec(Interface):
     def left(channel: str, info: ClientInfo) -> bytes:
         """Give the frame that tells that a client left a channel."""
 
-    def subscribed(channel: str, position: StreamPosition | None, data: bytes | None) -> bytes:
+    def subscribed(
+        channel: str, position: StreamPosition | None, data: bytes | None, recoverable: bool
+    ) -> bytes:
         """Give the frame for a subscription that the server added."""
 
     def unsubscribed(channel: str, code: int, reason: str) -> bytes:

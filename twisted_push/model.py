@@ -75,11 +75,13 @@ class ChannelGrant:
 class ChannelOverlay:
     """A channel that the CMS added to a user (``added``) or removed from it (None) at a time.
 
-    It changes every grant of the user that was issued up to ``at`` (unix seconds).
+    It changes every grant of the user that was issued up to ``at`` (unix seconds), and is kept
+    until ``until``.
     """
 
     at: float
     added: ChannelGrant | None
+    until: float
 
 
 @frozen

@@ -13,13 +13,16 @@ from hmac import compare_digest
 from attrs import field, frozen
 
 from twisted_push.config import Limits, Namespace, SiteConfig
-from twisted_push.errors import Refused
+from twisted_push.errors import Disconnect, Refused
 from twisted_push.model import ChannelGrant, Grant, ServiceKey
 
-__all__ = ["MAX_CHANNEL_LENGTH", "Policy"]
+__all__ = ["MAX_CHANNEL_LENGTH", "MAX_USER_LENGTH", "Policy"]
 
 MAX_CHANNEL_LENGTH = 255
 """Longest channel name, in bytes of UTF-8."""
+
+MAX_USER_LENGTH = 255
+"""Longest id of a user, in bytes of UTF-8."""
 
 _UNNAMED = Namespace()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -76,7 +79,12 @@ class Policy:
         scheme, _, place = origin.partition("://")
         if allowed or scheme not in ("http", "https"):
             return False
-        return place == host.lower()
+        return bool(place) and place == host.lower()
+
+    def check_user(self, user: str) -> None:
+        """Raise Disconnect(3500) if this can be no user's id, whoever says it is."""
+        if _CONTROL.search(user) or len(user.encode("utf-8")) > MAX_USER_LENGTH:
+            raise Disconnect(3500, "the user's id has control characters or is too long")
 
     # --- Channels ----------------------------------------------------------------------------
 
@@ -137,4 +145,4 @@ def _host_name(host: str) -> str:
     """Give a Host header without its port, in small letters."""
     name = host.lower().rstrip(".")
     head, colon, port = name.rpartition(":")
-    return head if colon and port.isdigit() else name
+    return head if colon and port.isascii() and port.isdigit() else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -25,7 +26,7 @@ from twisted.web.resource import Resource
 
 from twisted_push.backend.api import Api
 from twisted_push.cms.gate import make_gate
-from twisted_push.config import Config, SiteConfig, check_endpoint
+from twisted_push.config import CallbackConfig, Config, SiteConfig, check_endpoint
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
@@ -312,9 +313,16 @@ def _needing_restart(old: Config, new: Config) -> list[str]:
         changed += [
             f"sites.{name}.{part}"
             for part in (*parts, "callback", "presence")
-            if getattr(before, part) != getattr(after, part)
+            if _without_key(getattr(before, part)) != _without_key(getattr(after, part))
         ]
     return changed
+
+
+def _without_key(setting: object) -> object:
+    """Give a setting without the service key that a callback holds but does not send."""
+    if isinstance(setting, CallbackConfig) and setting.dialect == "connect":
+        return evolve(setting, service_key="")
+    return setting
 
 
 def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
@@ -346,6 +354,8 @@ def _log_file(options: Options) -> TextIO:
     if not name and not twistd.get("nodaemon"):
         name = "twistd.log"
     if not name or name == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
     return cast("TextIO", LogFile.fromFullPath(name))
 

@@ -46,7 +46,8 @@ class Subscription:
     """One channel of one session.
 
     ``buffer`` collects what is published while the subscription is being made, and is None once
-    it is live. ``position`` is where it began; ``expires_at`` unix seconds.
+    it is live. ``position`` is where it began; ``expires_at`` unix seconds; ``present`` whether the
+    client was entered as present.
     """
 
     channel: str
@@ -56,6 +57,7 @@ class Subscription:
     expires_at: float | None = None
     position: StreamPosition | None = None
     buffer: list[Publication] | None = field(factory=list)
+    present: bool = False
 
 
 class Dialect(Protocol):
@@ -148,7 +150,7 @@ class Session:
         if not rate:
             return True
         burst = 2.0 * rate
-        self.allowance = min(burst, self.allowance + (now - self.allowed_at) * rate)
+        self.allowance = min(burst, self.allowance + max(0.0, now - self.allowed_at) * rate)
         self.allowed_at = now
         if self.allowance < 1.0:
             return False

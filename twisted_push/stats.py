@@ -7,7 +7,10 @@ from collections import Counter
 
 from attrs import Factory, define
 
-__all__ = ["DURATION_BUCKETS", "Durations", "SiteStats"]
+__all__ = ["DURATION_BUCKETS", "OTHER_CODE", "Durations", "SiteStats"]
+
+OTHER_CODE = -1
+"""Stands for the error codes of the CMS's own, which are too many to count one by one."""
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets of `Durations`, in seconds."""

@@ -34,7 +34,8 @@ class Notifier:
         """Read what systemd set for this very process."""
         meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environ.get("WATCHDOG_USEC", "")
-        watchdog = int(microseconds) / 1e6 if meant and microseconds.isdigit() else None
+        valid = meant and microseconds.isascii() and microseconds.isdigit()
+        watchdog = int(microseconds) / 1e6 if valid else None
         return cls(environ.get("NOTIFY_SOCKET") or None, watchdog or None)
 
     def ready(self) -> None:

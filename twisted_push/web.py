@@ -56,15 +56,15 @@ class GuardedChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         self._begun = False
-        self.setTimeout(self.timeOut)
+        self.setTimeout(IDLE_TIMEOUT)
         super().allContentReceived()
 
 
 class GuardedRequest(Request):
     """A request that keeps no more of its body than ``max_body`` bytes of its site.
 
-    One that is longer is rendered as if it had no body, with ``too_large`` set; one that goes on
-    for long is cut off.
+    One that is longer is rendered with ``too_large`` set, and what is left of its body is of no
+    use; one that goes on for long is cut off.
     """
 
     too_large = False

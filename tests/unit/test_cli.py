@@ -486,13 +486,27 @@ def test_check_config_of_a_file_that_is_not_there(capsys: Capture) -> None:
     ],
 )
 def test_serve_becomes_twistd(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], passed_on: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], passed_on: list[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWISTED_PUSH_SITES__DEFAULT__KEY", "0123456789abcdef")
+    (tmp_path / "a.toml").touch()
     seen: list[list[str]] = []
     monkeypatch.setattr(twistd, "run", lambda: seen.append(sys.argv[1:]))
     monkeypatch.setattr(sys, "argv", ["twisted-push", *arguments])
     assert main() == 0
     assert seen == [["--nodaemon", "--pidfile=", "push", *passed_on]]
+
+
+def test_serve_tells_faults_of_its_file_plainly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    monkeypatch.setattr(twistd, "run", lambda: pytest.fail("it must not start"))
+    path = tmp_path / "push.toml"
+    path.write_text("x", encoding="utf-8")
+    assert main(["serve", "--config", str(path)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: ")
 
 
 def test_version_and_missing_command(capsys: Capture) -> None:

@@ -29,7 +29,7 @@ from twisted_push.transports.websocket import (
     WebSocketEndpoint,
     text_frame,
 )
-from twisted_push.web import GuardedSite
+from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
 CONNECT = b'{"id":1,"connect":{}}'
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -183,6 +183,7 @@ def make_server() -> Any:
                 transport: Any = session.transport
                 transport.transport.hang_up()
         server.clock.advance(CLOSE_TIMEOUT)  # Those that do not answer a close.
+        server.clock.advance(IDLE_TIMEOUT)  # Those that were refused, and ask nothing more.
         assert server.door.connections == 0
         assert not server.door._by_address
         for world in server.worlds:

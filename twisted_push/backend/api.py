@@ -88,7 +88,9 @@ class Api(Resource):
             return answer_json(request, 200, {"result": result, **bare})
         except JsonError as error:
             outcome = "bad_request"
-            return self._refuse(request, 400, Refused(107, f"bad request: {error}"))
+            refused = Refused(107, f"bad request: {error}")
+            status = 400 if error.syntax else self._status(request, refused)
+            return self._refuse(request, status, refused)
         except Refused as error:
             outcome = "refused"
             return self._refuse(request, self._status(request, error), error)
@@ -108,8 +110,6 @@ class Api(Resource):
     def _status(self, request: Request, error: Refused) -> int:
         if error.code == 104:
             return 404
-        if error.code == 103:
-            return 403
         wanted = header(request, "X-Centrifugo-Error-Mode") == "transport"
         return _STATUS.get(error.code, 400) if wanted else 200
 

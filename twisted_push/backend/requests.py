@@ -6,7 +6,9 @@ are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 
 __all__ = [
     "Batch",
@@ -24,6 +26,9 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
 ]
+
+UnixTime = Annotated[int, Meta(ge=0, le=2**53)]
+"""Unix seconds."""
 
 
 class Publish(Struct, forbid_unknown_fields=True):
@@ -69,7 +74,7 @@ class Subscribe(Struct, forbid_unknown_fields=True):
     info: Raw = Raw(b"")
     data: Raw = Raw(b"")
     recover_since: Since | None = None
-    expire_at: int | None = None
+    expire_at: UnixTime | None = None
 
 
 class Unsubscribe(Struct, forbid_unknown_fields=True):
@@ -105,7 +110,7 @@ class Refresh(Struct, forbid_unknown_fields=True):
     client: str = ""
     session: str = ""
     expired: bool = False
-    expire_at: int | None = None
+    expire_at: UnixTime | None = None
     info: Raw = Raw(b"")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from attrs import frozen
@@ -55,6 +56,16 @@ class Gate:
         if self.tokens is None or not _fit(token):
             raise Refused(103)
         return self.tokens.verify_subscription(token)
+
+    def end_of(self, token: str) -> float | None:
+        """Give the time from which a signed token is refused by itself; None if it is no such."""
+        if self.tokens is None or not _fit(token) or not looks_like_jwt(token):
+            return None
+        try:
+            expires_at = self.tokens.verify_connection(token).expires_at
+        except (Refused, Disconnect):
+            return None
+        return math.inf if expires_at is None else expires_at
 
     def close(self) -> Deferred[None]:
         """End every question with `CmsUnavailable`; fires when all connections are gone."""

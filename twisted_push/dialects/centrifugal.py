@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from twisted_push.errors import (
+    ERROR_MESSAGES,
     CmsUnavailable,
     Disconnect,
     EngineUnavailable,
@@ -46,6 +47,7 @@ from twisted_push.protocols.centrifugal import (
     subscribe_result,
 )
 from twisted_push.session import Kind, Session, State, Subscription
+from twisted_push.stats import OTHER_CODE
 
 __all__ = ["CentrifugalDialect"]
 
@@ -128,7 +130,7 @@ class CentrifugalDialect:
                 raise command.params
             await self._handlers[command.method](session, command)
         except Refused as error:
-            stats.command_errors[error.code] += 1
+            stats.command_errors[error.code if error.code in ERROR_MESSAGES else OTHER_CODE] += 1
             self._refuse(session, command, error)
         except Disconnect as disconnect:
             self._node.finish(session, disconnect, disconnect.text)
@@ -264,6 +266,7 @@ class CentrifugalDialect:
 
     async def _unsubscribe(self, session: Session, command: Command) -> None:
         channel = cast("ChannelParams", command.params).channel
+        self._node.context.policy.check_channel(channel)
         subscription = session.subscriptions.get(channel)
         if subscription is not None and subscription.kind is Kind.GRANTED:
             raise Refused(103)  # The CMS gave it, and the CMS takes it.
@@ -306,10 +309,8 @@ def _expiry(expires_at: float | None, now: float) -> tuple[bool, int]:
 
 def _join_result(node: Node, joined: Joined) -> SubscribeResult:
     subscription = joined.subscription
-    result = subscribe_result(subscription.position, subscription.data)
-    result.recoverable = (
-        joined.recovered is not None and node.context.policy.namespace(subscription.channel).recover
-    )
+    recoverable = node.context.policy.namespace(subscription.channel).recover
+    result = subscribe_result(subscription.position, subscription.data, recoverable)
     result.was_recovering = joined.was_recovering
     if joined.was_recovering and joined.recovered is not None:
         result.recovered = joined.recovered.complete

@@ -152,7 +152,7 @@ class MemoryEngine:
         return succeed(None)
 
     def revoke_token(self, token: bytes, until: float) -> Deferred[None]:
-        self._revoked_tokens[token] = until
+        self._revoked_tokens[token] = max(until, self._revoked_tokens.get(token, 0.0))
         self._grants.pop(token, None)
         return succeed(None)
 
@@ -170,7 +170,7 @@ class MemoryEngine:
         return succeed(dict(self._overlays.get(user, {})))
 
     def _is_revoked(self, token: bytes | None, grant: Grant) -> bool:
-        if token is not None and token in self._revoked_tokens:
+        if token is not None and self._revoked_tokens.get(token, 0.0) > self._clock.seconds():
             return True
         return _beats(self._logouts.get(grant.user), grant)
 
@@ -186,7 +186,7 @@ class MemoryEngine:
         _drop(revoked, [key for key, until in revoked.items() if until <= now])
         for cutoffs in (self._logouts, self._kicks):
             _drop(cutoffs, [user for user, cutoff in cutoffs.items() if cutoff.until <= now])
-        self._sweep_overlays(now - REVOCATION_LIFE)
+        self._sweep_overlays(now)
         for channel in self._channels.values():
             channel.stream.trim(now)
         _drop(self._channels, [n for n, c in self._channels.items() if self._is_over(n, c, now)])
@@ -199,9 +199,9 @@ class MemoryEngine:
         life = STREAM_LIFE if channel.stream.top else EMPTY_STREAM_LIFE
         return name not in self._subscribed and channel.used_at + life <= now
 
-    def _sweep_overlays(self, old: float) -> None:
+    def _sweep_overlays(self, now: float) -> None:
         for overlays in self._overlays.values():
-            _drop(overlays, [name for name, overlay in overlays.items() if overlay.at <= old])
+            _drop(overlays, [name for name, overlay in overlays.items() if overlay.until <= now])
         _drop(self._overlays, [user for user, overlays in self._overlays.items() if not overlays])
 
 

@@ -6,6 +6,7 @@ sense and EngineUnavailable for what could not be done.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -29,7 +30,10 @@ from twisted_push.session import Kind, Session, State, Subscription
 __all__ = ["Backend", "NodeInfo", "Target"]
 
 TOMBSTONE = 86400.0
-"""Seconds for which a token that was logged out is known as such."""
+"""Seconds for which a token that was logged out is known as such; its CMS refuses it, too.
+
+A signed token that nobody else refuses is known until its own end.
+"""
 
 
 @frozen
@@ -109,11 +113,11 @@ class Backend:
     ) -> None:
         """Give a user, or one of its clients, a channel; a user keeps it across page changes."""
         self._context.policy.check_channel(channel)
-        sessions = self._find(target)
+        self._check_named(target)
         if target.whole_user:
             await self._overlay(target.user, channel, granted)
         failed: Refused | None = None
-        for session in sessions:
+        for session in self._find(target):
             subscription = Subscription(
                 channel, Kind.GRANTED, granted.info, granted.data, expires_at
             )
@@ -129,8 +133,13 @@ class Backend:
 
     def _tell_subscribed(self, session: Session, joined: Joined) -> None:
         subscription = joined.subscription
+        connecting = self._channels.connecting.get(session)
+        if connecting is not None:
+            connecting.given.append(joined)
+            return
+        recoverable = self._context.policy.namespace(subscription.channel).recover
         frame = session.codec.subscribed(
-            subscription.channel, subscription.position, subscription.data
+            subscription.channel, subscription.position, subscription.data, recoverable
         )
         session.deliver(frame)
         for publication in joined.recovered.publications if joined.recovered else ():
@@ -142,15 +151,18 @@ class Backend:
     async def unsubscribe(self, target: Target, channel: str) -> None:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
         self._context.policy.check_channel(channel)
+        self._check_named(target)
         if target.whole_user:
             await self._overlay(target.user, channel, None)
         for session in self._find(target):
+            if session in self._channels.connecting:
+                self._channels.connecting[session].taken.add(channel)
             if self._channels.leave(session, channel) is not None:
                 frame = session.codec.unsubscribed(channel, 2000, "server unsubscribe")
                 session.deliver(frame)
 
     async def _overlay(self, user: str, channel: str, added: ChannelGrant | None) -> None:
-        overlay = ChannelOverlay(self._context.clock.seconds(), added)
+        overlay = ChannelOverlay(self._context.clock.seconds(), added, self._until())
         await self._context.engine.overlay_set(user, channel, overlay)
 
     # --- Connections -------------------------------------------------------------------------
@@ -173,12 +185,13 @@ class Backend:
         """End a token, or all tokens of a user: close the connections, refuse from now on."""
         if bool(token) == bool(user):
             raise Refused(107, "bad request: give either token or user")
-        until = self._context.clock.seconds() + TOMBSTONE
         if token:
             digest = token_digest(token)
-            await self._context.engine.revoke_token(digest, until)
+            end = self._context.gate.end_of(token) or self._context.clock.seconds() + TOMBSTONE
+            await self._context.engine.revoke_token(digest, end)
             sessions = self._context.hub.of_token(digest)
         else:
+            until = self._until()
             here = self._context.hub.of_user(user)
             for known in {s.token_digest for s in here if s.token_digest is not None}:
                 await self._context.engine.revoke_token(known, until)
@@ -260,17 +273,26 @@ class Backend:
             uptime=int(context.clock.seconds() - context.started_at),
         )
 
+    def _until(self) -> float:
+        """Give how long a change of a user's rights must be known: signed tokens may live long."""
+        if self._context.gate.tokens is not None:
+            return math.inf
+        return self._context.clock.seconds() + TOMBSTONE
+
+    def _check_named(self, target: Target) -> None:
+        if not (target.user or target.client or target.session):
+            raise Refused(107, "bad request: give user, client or session")
+
     def _find(self, target: Target) -> list[Session]:
-        """Give the sessions that are meant. Refused(107) if nobody is named."""
+        """Give the sessions that are meant. Raises Refused(107) if nobody is named."""
+        self._check_named(target)
         hub = self._context.hub
         if target.client:
             found = [hub.clients[target.client]] if target.client in hub.clients else []
         elif target.user:
             found = list(hub.of_user(target.user))
-        elif target.session:
-            found = list(hub.clients.values())
         else:
-            raise Refused(107, "bad request: give user, client or session")
+            found = list(hub.clients.values())
         return [session for session in found if _means(target, session)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -13,7 +15,7 @@ from twisted_push.model import ClientInfo, Publication, Recovered, StreamPositio
 from twisted_push.node.context import Context
 from twisted_push.session import Session, Subscription
 
-__all__ = ["RECOVERY_LIMIT", "Channels", "Joined"]
+__all__ = ["RECOVERY_LIMIT", "Channels", "Connecting", "Joined"]
 
 RECOVERY_LIMIT = 300
 """Most publications that a client recovers in one answer."""
@@ -47,11 +49,23 @@ class _Interest:
     asking: DeferredLock | None = field(factory=DeferredLock)
 
 
+@define
+class Connecting:
+    """What the CMS changes for a client between its grant and the reply that tells of it.
+
+    ``given`` is told in that reply; ``taken`` is not joined any more.
+    """
+
+    given: list[Joined] = field(factory=list)
+    taken: set[str] = field(factory=set)
+
+
 class Channels:
-    """The subscriptions of one site."""
+    """The subscriptions of one site. ``connecting`` has the clients whose reply is not out."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.connecting: dict[Session, Connecting] = {}
         self._interest: dict[str, _Interest] = {}
         self._lingering: dict[str, float] = {}
         self._making: dict[str, list[Subscription]] = {}
@@ -67,6 +81,8 @@ class Channels:
         context = self._context
         channel = subscription.channel
         context.policy.check_channel(channel)
+        if session.closed or channel in self.taken_from(session):
+            raise Refused(103)
         if channel in session.subscriptions:
             raise Refused(105)
         context.policy.check_channel_count(len(session.subscriptions))
@@ -83,6 +99,11 @@ class Channels:
         if recovered is not None:
             subscription.position = recovered.position
         return Joined(subscription, recovered, was_recovering=since is not None)
+
+    def taken_from(self, session: Session) -> Collection[str]:
+        """Give the channels that the CMS took from a client while it connects."""
+        connecting = self.connecting.get(session)
+        return connecting.taken if connecting is not None else ()
 
     async def _recover(self, channel: str, since: StreamPosition | None) -> Recovered | None:
         namespace = self._context.policy.namespace(channel)
@@ -106,6 +127,7 @@ class Channels:
             if publication.position is None or publication.position.offset > top:
                 session.deliver(session.codec.publication(publication), channel)
         if self._has_presence(channel):
+            subscription.present = True
             self._watch(self._context.engine.presence_add(channel, session.info(channel)))
 
     def leave(self, session: Session, channel: str) -> Subscription | None:
@@ -120,7 +142,7 @@ class Channels:
             self._made(subscription)
         else:
             self._context.hub.leave(channel, session)
-            if self._has_presence(channel):
+            if subscription.present:
                 self._watch(self._context.engine.presence_remove(channel, info))
         self._care_less(channel)
         return subscription
@@ -128,7 +150,7 @@ class Channels:
     def update_presence(self, session: Session) -> None:
         """Tell the engine what is now known of a client."""
         for channel, subscription in session.subscriptions.items():
-            if subscription.buffer is None and self._has_presence(channel):
+            if subscription.present:
                 self._watch(self._context.engine.presence_add(channel, session.info(channel)))
 
     # --- The fan-out -------------------------------------------------------------------------
@@ -178,7 +200,8 @@ class Channels:
         """Return when the engine announces a channel here, for whichever client that was asked."""
         interest = self._interest.setdefault(channel, _Interest())
         interest.clients += 1
-        self._lingering.pop(channel, None)
+        if self._lingering.pop(channel, None) is not None:
+            interest.asking = None
         asking = interest.asking
         if asking is None:
             return
@@ -195,15 +218,14 @@ class Channels:
         interest.clients -= 1
         if interest.clients:
             return
-        if interest.asking is None:
+        del self._interest[channel]
+        if interest.asking is None:  # Else the engine was never heard to announce it.
             self._lingering[channel] = self._context.clock.seconds() + LINGER
-        else:
-            del self._interest[channel]  # The engine was never heard to announce it.
 
     def drop_lingering(self, now: float) -> None:
         """Have the engine forget the channels that nobody came back to."""
         for channel in [name for name, until in self._lingering.items() if until <= now]:
-            del self._lingering[channel], self._interest[channel]
+            del self._lingering[channel]
             self._watch(self._context.engine.unsubscribe(channel))
 
     def _made(self, subscription: Subscription) -> None:

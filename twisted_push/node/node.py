@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from secrets import token_urlsafe
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_push.cms.grants import token_digest
-from twisted_push.errors import Disconnect, Refused
+from twisted_push.errors import Disconnect, EngineUnavailable, Refused
 from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
 from twisted_push.model import (
     ChannelGrant,
@@ -23,7 +23,7 @@ from twisted_push.model import (
     StreamPosition,
 )
 from twisted_push.node.backend import Backend
-from twisted_push.node.channels import Channels, Joined
+from twisted_push.node.channels import Channels, Connecting, Joined
 from twisted_push.node.context import Context
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
@@ -171,7 +171,8 @@ class Node:
     ) -> Connected:
         """Let a client in and give it the channels of its grant.
 
-        Raises what `IAuthenticator.authenticate` fails with, and EngineUnavailable.
+        Raises what `IAuthenticator.authenticate` fails with; where the engine fails after the
+        grant, Disconnect(3004): the client comes back.
         """
         if session.state is not State.NEW:
             raise Disconnect(3501, "a second connect")
@@ -181,9 +182,17 @@ class Node:
         except Refused:
             session.state = State.NEW  # It may try again before it is stale.
             raise
+        self.context.policy.check_user(grant.user)
         # In the turn of the answer: from here on a kick or a logout finds this session.
         self._admit(session, grant, request.token)
-        joined = await self._join_granted(session, grant, since)
+        self.channels.connecting[session] = Connecting()
+        try:
+            joined = await self._join_granted(session, grant, since)
+        except EngineUnavailable as error:
+            _log.warn("{site}: {why}", site=self.context.name, why=error)
+            raise Disconnect(3004) from None
+        finally:
+            del self.channels.connecting[session]
         self._connected(session)
         return Connected(grant, joined)
 
@@ -191,7 +200,7 @@ class Node:
         """Take a new token of a connected client. Raises as `connect`."""
         grant = await self.context.gate.authenticate(request)
         if grant.user != session.user:
-            raise Disconnect(3500)
+            raise Disconnect(3500, "a token of another user")
         self.context.hub.remove(session)
         self._admit(session, grant, request.token)
         self.look_at(session)
@@ -206,18 +215,31 @@ class Node:
     async def _join_granted(
         self, session: Session, grant: Grant, since: Mapping[str, StreamPosition]
     ) -> tuple[Joined, ...]:
-        joined = []
+        joined: list[Joined] = []
+        left_out: list[tuple[str, Refused]] = []
         for channel, granted in (await self._granted(grant)).items():
+            if channel in session.subscriptions or channel in self.channels.taken_from(session):
+                continue  # The CMS changed it meanwhile.
             subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
             try:
                 joined.append(await self.channels.join(session, subscription, since.get(channel)))
             except Refused as error:
-                _log.warn(
-                    "{site}: a granted channel was left out: {why}",
-                    site=self.context.name,
-                    why=error,
-                )
-        return tuple(joined)
+                left_out.append((channel, error))
+        if left_out:
+            self._log_left_out(left_out)
+        joined += self.channels.connecting[session].given
+        here = session.subscriptions  # The CMS may have taken one meanwhile.
+        return tuple(j for j in joined if here.get(j.subscription.channel) is j.subscription)
+
+    def _log_left_out(self, left_out: Sequence[tuple[str, Refused]]) -> None:
+        channel, why = left_out[0]
+        _log.warn(
+            "{site}: {count} granted channels were left out, the first {channel!r}: {why}",
+            site=self.context.name,
+            count=len(left_out),
+            channel=channel[:80],
+            why=why,
+        )
 
     async def _granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
         """Give the channels of a grant as the CMS changed them since it gave it."""

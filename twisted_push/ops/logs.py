@@ -19,6 +19,9 @@ from twisted.logger import (
 
 __all__ = ["observer"]
 
+MAX_MESSAGE = 2000
+"""Most characters of an event's text; a traceback is not cut."""
+
 _CHATTY = {"twisted.web.client": LogLevel.warn, "autobahn": LogLevel.error}
 """From which level on these are heard, but in debug: they tell what is logged elsewhere already."""
 
@@ -45,8 +48,18 @@ def _moment(event: LogEvent) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    """Give an event's text in one line: what strangers send must not look like lines of ours."""
-    return " ".join(formatEvent(event).splitlines())
+    """Give an event's text, cut where it is too long."""
+    text = formatEvent(event)
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "…"
+
+
+def _one_line(text: str) -> str:
+    """Make a text that may hold what strangers sent harmless.
+
+    It must neither look like lines of ours nor do anything to a terminal.
+    """
+    text = " ".join(text.splitlines())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _level(event: LogEvent) -> str:
@@ -64,7 +77,7 @@ def _text(event: LogEvent) -> str | None:
     traceback = _traceback(event)
     if not message and not traceback:
         return None
-    line = f"{_moment(event)} {_level(event):5} {message}\n"
+    line = f"{_moment(event)} {_level(event):5} {_one_line(message)}\n"
     return line + traceback
 
 
@@ -81,4 +94,4 @@ def _json(event: LogEvent) -> str | None:
     }
     if traceback:
         entry["traceback"] = traceback
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    return json.dumps(entry) + "\n"

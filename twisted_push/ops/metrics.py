@@ -5,6 +5,7 @@ Labels are sites and small closed sets, never channels, users or addresses.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,11 +21,21 @@ from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from twisted_push.errors import CLOSE_REASONS, ERROR_MESSAGES
 from twisted_push.node.node import Node
 from twisted_push.stats import DURATION_BUCKETS, Durations, SiteStats
 from twisted_push.web import answer
 
 __all__ = ["Metrics", "SiteCollector"]
+
+
+def _known(counts: Mapping[int, int], codes: Mapping[int, str]) -> Mapping[str, int]:
+    """Give counts by code; those of codes that only a CMS uses together, as ``other``."""
+    named: Counter[str] = Counter()
+    for code, count in counts.items():
+        named[str(code) if code in codes or code == 0 else "other"] += count
+    return named
+
 
 _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
     "connections": ("Open connections, those not let in yet included", lambda n: len(n.sessions)),
@@ -51,10 +62,14 @@ _LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[Any, int]]
     "connections_closed": (
         "code",
         "Connections ended, by close code; 0: the client left",
-        lambda s: s.closed,
+        lambda s: _known(s.closed, CLOSE_REASONS),
     ),
     "commands": ("method", "Commands of clients", lambda s: s.commands),
-    "command_errors": ("code", "Commands that were refused", lambda s: s.command_errors),
+    "command_errors": (
+        "code",
+        "Commands that were refused",
+        lambda s: _known(s.command_errors, ERROR_MESSAGES),
+    ),
     "callbacks": ("outcome", "Questions to the CMS", lambda s: s.callbacks),
 }
 _DURATIONS: Mapping[str, tuple[str, Callable[[SiteStats], Durations]]] = {

@@ -337,9 +337,14 @@ class CentrifugalCodec:
         return self._push(_Push(channel, leave={"info": info_shape(info)}))
 
     def subscribed(
-        self, channel: str, position: StreamPosition | None, data: bytes | None
+        self,
+        channel: str,
+        position: StreamPosition | None,
+        data: bytes | None,
+        recoverable: bool = False,
     ) -> bytes:
-        return self._push(_Push(channel, subscribe=subscribe_result(position, data)))
+        result = subscribe_result(position, data, recoverable)
+        return self._push(_Push(channel, subscribe=result))
 
     def unsubscribed(self, channel: str, code: int, reason: str) -> bytes:
         return self._push(_Push(channel, unsubscribe={"code": code, "reason": reason}))
@@ -351,10 +356,16 @@ class CentrifugalCodec:
         return self._ping
 
 
-def subscribe_result(position: StreamPosition | None, data: bytes | None) -> SubscribeResult:
+def subscribe_result(
+    position: StreamPosition | None, data: bytes | None, recoverable: bool = False
+) -> SubscribeResult:
     """Give the beginning of a subscription that recovers nothing."""
     if position is None:
         return SubscribeResult(data=raw(data))
     return SubscribeResult(
-        positioned=True, epoch=position.epoch, offset=position.offset, data=raw(data)
+        recoverable=recoverable,
+        positioned=True,
+        epoch=position.epoch,
+        offset=position.offset,
+        data=raw(data),
     )

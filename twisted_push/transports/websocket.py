@@ -74,6 +74,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self._giving_up: IDelayedCall | None = None
         self._binary = False
         self._continued = False
+        self._entered = False
 
     @property
     def request(self) -> ClientRequest:
@@ -109,6 +110,7 @@ class PushWebSocket(WebSocketServerProtocol):
     def onOpen(self) -> None:
         assert self.entry is not None
         self.factory.door.enter(self.entry)
+        self._entered = True
         self.transport.registerProducer(self, True)
         self._receiver = self.factory.accept(self.entry.node, self)
         if self._binary:
@@ -191,9 +193,11 @@ class PushWebSocket(WebSocketServerProtocol):
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
         super().connectionLost(reason)
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None and self.entry is not None:
+        if self._entered and self.entry is not None:
+            self._entered = False
             self.factory.door.leave(self.entry)
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
             receiver.lost()
 
 
