@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -482,3 +484,14 @@ async def test_presence_ends_also_when_a_reload_took_it_away(make_world: Worlds)
     tab.leave()
     world.node.reconfigure(Policy(world.site, world.limits))
     assert await world.node.backend.presence("room:1") == {}
+
+
+async def test_a_client_that_left_is_let_go_at_once(make_world: Worlds) -> None:
+    """Not when its next ping would have been due: connections come and go by the thousand."""
+    world: World = await make_world(limits={"ping_interval": 3600.0})
+    tab = world.connected()
+    watched = weakref.ref(tab.session)
+    tab.leave()
+    del tab
+    gc.collect()
+    assert watched() is None
