@@ -135,30 +135,41 @@ def address_of(request: Request, trusted: Iterable[str]) -> str:
     A Unix socket is always a proxy's: whoever may connect to it was let in by its permissions.
     The last address in the header that is not itself trusted is the client's.
     """
-    peer = getattr(request.getClientAddress(), "host", None) or "unix"
+    peer = getattr(request.getClientAddress(), "host", None)
+    address = _address(peer or "")
     networks = [ipaddress.ip_network(network, strict=False) for network in trusted]
-    if peer != "unix" and not _within(peer, networks):
-        return str(peer)
+    if peer and not _within(address, networks):
+        return str(address or peer)
     forwarded = (header(request, "X-Forwarded-For") or "").split(",")
     for hop in reversed([part.strip() for part in forwarded if part.strip()]):
-        if not _is_address(hop):
+        found = _address(hop)
+        if found is None:
             break
-        peer = hop
-        if not _within(hop, networks):
+        address = found
+        if not _within(found, networks):
             break
-    return str(peer)
+    return str(address or "unix")
 
 
-def _is_address(text: str) -> bool:
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(text: str) -> _Address | None:
+    """Read an address; one of IPv4 that a dual-stack socket wraps in IPv6 is taken out."""
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        # A scope id is any text, and means nothing on another host.
+        return None if address.scope_id else address.ipv4_mapped or address
+    return address
 
 
-def _within(text: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    return _is_address(text) and any(ipaddress.ip_address(text) in net for net in networks)
+def _within(
+    address: _Address | None, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]
+) -> bool:
+    return address is not None and any(address in network for network in networks)
 
 
 def answer(

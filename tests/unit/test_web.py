@@ -400,6 +400,17 @@ def test_without_trusted_proxies_nobody_on_the_network_is_believed() -> None:
     assert address_of(asked_by("127.0.0.1", "198.51.100.7"), ()) == "127.0.0.1"
 
 
+def test_a_dual_stack_socket_shows_the_same_addresses() -> None:
+    request = asked_by("::ffff:127.0.0.1", "::ffff:198.51.100.7")
+    assert address_of(request, ("127.0.0.1",)) == "198.51.100.7"
+    assert address_of(asked_by("::ffff:198.51.100.7"), ()) == "198.51.100.7"
+
+
+def test_a_scope_is_no_part_of_an_address() -> None:
+    request = asked_by("127.0.0.1", "fe80::1%junk<script>")
+    assert address_of(request, ("127.0.0.1",)) == "127.0.0.1"
+
+
 @pytest.mark.parametrize("trusted", [(), PROXIES])
 def test_behind_a_unix_socket_stands_a_proxy(trusted: tuple[str, ...]) -> None:
     request = asked_by("127.0.0.1", "203.0.113.9, 198.51.100.7")
