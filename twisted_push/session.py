@@ -60,6 +60,10 @@ class Subscription:
     present: bool = False
 
 
+_Kept = tuple[bytes, str | None, bytes | None]
+"""A frame in the outbox, the channel it is of, and what is sent without that channel."""
+
+
 class Dialect(Protocol):
     """Reads what clients of one family of wire formats send. Shared by all of them."""
 
@@ -120,7 +124,7 @@ class Session:
     ending: bool = field(init=False, default=False)
     work: Deferred[None] | None = field(init=False, default=None, repr=False)
     waiting: deque[object] | None = field(init=False, default=None, repr=False)
-    _outbox: deque[tuple[bytes, str | None]] | None = field(init=False, default=None, repr=False)
+    _outbox: deque[_Kept] | None = field(init=False, default=None, repr=False)
     _outbox_bytes: int = field(init=False, default=0)
 
     @allowed_at.default
@@ -159,8 +163,13 @@ class Session:
 
     # --- Outward -----------------------------------------------------------------------------
 
-    def deliver(self, frame: bytes, channel: str | None = None) -> None:
+    def deliver(
+        self, frame: bytes, channel: str | None = None, otherwise: bytes | None = None
+    ) -> None:
         """Send a frame, or keep it until the transport can take it.
+
+        A frame that is kept goes with its ``channel``: if that is taken away meanwhile,
+        ``otherwise`` is sent in its place, or nothing.
 
         A client for which too much is kept is closed as slow, in a later turn. It is sent nothing
         until then: what follows a gap would hide the gap.
@@ -172,7 +181,7 @@ class Session:
             return
         if self.closed:
             return
-        self._outbox.append((frame, channel))
+        self._outbox.append((frame, channel, otherwise))
         self._outbox_bytes += len(frame)
         if self._outbox_bytes > self.owner.max_outbox:
             self._outbox.clear()
@@ -188,8 +197,14 @@ class Session:
     def forget_channel(self, channel: str) -> None:
         """Drop what is kept of a channel that the client no longer has."""
         if self._outbox:
-            self._outbox = deque(kept for kept in self._outbox if kept[1] != channel)
-            self._outbox_bytes = sum(len(frame) for frame, _ in self._outbox)
+            left: deque[_Kept] = deque()
+            for kept in self._outbox:
+                if kept[1] != channel:
+                    left.append(kept)
+                elif kept[2] is not None:
+                    left.append((kept[2], None, None))
+            self._outbox = left
+            self._outbox_bytes = sum(len(kept[0]) for kept in left)
 
     def close_transport(self, disconnect: Disconnect) -> None:
         """Say goodbye; nothing that is kept is sent any more."""
@@ -232,7 +247,7 @@ class Session:
             self.transport.send(kept.popleft()[0])
         if kept:
             self._outbox = kept
-            self._outbox_bytes = sum(len(frame) for frame, _ in kept)
+            self._outbox_bytes = sum(len(each[0]) for each in kept)
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -241,7 +241,9 @@ class CentrifugalDialect:
         result.expires, result.ttl = _expiry(
             subscription.expires_at, self._node.context.clock.seconds()
         )
-        self._answer(session, reply(command, result))
+        frame = cast("CentrifugalCodec", session.codec).frame
+        refusal = frame(error_reply(command, Refused(103)))
+        session.deliver(frame(reply(command, result)), params.channel, refusal)
         self._node.channels.go_live(session, subscription)
         if subscription.expires_at is not None:
             self._node.look_at(session)
