@@ -28,16 +28,14 @@ _M = TypeVar("_M", bound=Member)
 _K = TypeVar("_K")
 
 
-def _discard(index: dict[_K, set[_M]], key: _K, member: _M) -> bool:
-    """Take a member out of one index; tell whether the key is gone with it."""
+def _discard(index: dict[_K, set[_M]], key: _K, member: _M) -> None:
+    """Take a member out of one index; a key without members goes, too."""
     members = index.get(key)
     if members is None:
-        return False
+        return
     members.discard(member)
     if not members:
         del index[key]
-        return True
-    return False
 
 
 class Hub(Generic[_M]):

@@ -135,9 +135,13 @@ class PushService(Service):
     # --- Where it listens --------------------------------------------------------------------
 
     def _make_ports(self) -> Sequence[tuple[str, Service]]:
-        public, backend = Resource(), Resource()
+        public = Resource()
+        backend = Resource() if self.config.backend_listen else public
+        for tree in {public, backend}:
+            tree.putChild(b"health", Health())
+            tree.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
         self._fill_public(public)
-        self._fill_backend(backend if self.config.backend_listen else public)
+        self._fill_backend(backend)
         trees = [(endpoint, public) for endpoint in self.config.listen]
         trees += [(endpoint, backend) for endpoint in self.config.backend_listen]
         ports = [(e, listen_service(e, self._site(tree), self._reactor)) for e, tree in trees]
@@ -154,8 +158,6 @@ class PushService(Service):
         connection = Resource()
         connection.putChild(b"websocket", self._websocket)
         root.putChild(b"connection", connection)
-        root.putChild(b"health", Health())
-        root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
         if self.config.debug_echo:
             debug = Resource()
             debug.putChild(b"echo", self._echo)
@@ -163,8 +165,6 @@ class PushService(Service):
 
     def _fill_backend(self, root: Resource) -> None:
         root.putChild(b"api", Api(self.nodes, self._reactor))
-        root.putChild(b"health", Health())
-        root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
         root.putChild(b"metrics", Metrics(self.nodes))
 
     # --- The beginning -----------------------------------------------------------------------

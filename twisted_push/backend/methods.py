@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from attrs import asdict, frozen
 from msgspec import Raw
 
 from twisted_push.backend import requests
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
 from twisted_push.jsontext import JsonError, decoder
-from twisted_push.model import ChannelGrant, ClientInfo, PublishResult, ServiceKey, StreamPosition
+from twisted_push.model import ChannelGrant, ClientInfo, ServiceKey, StreamPosition
 from twisted_push.node.backend import Backend, Target
 from twisted_push.node.node import Node
 from twisted_push.session import Session
@@ -113,7 +113,7 @@ def _target(request: Any) -> Target:
     return Target(request.user, request.client, request.session)
 
 
-def _check_supported(request: requests.Publish | requests.Broadcast) -> None:
+def _check_supported(request: requests.PublishOptions) -> None:
     """Refuse what would be promised but not kept."""
     for name in ("idempotency_key", "version", "version_epoch"):
         if getattr(request, name):
@@ -122,7 +122,12 @@ def _check_supported(request: requests.Publish | requests.Broadcast) -> None:
         raise Refused(108, "not available: delta is not supported")
 
 
-def _published(result: PublishResult) -> Result:
+async def _publish_into(
+    backend: Backend, channel: str, request: requests.Publish | requests.Broadcast
+) -> Result:
+    result = await backend.publish(
+        channel, bytes(request.data), tags=request.tags, skip_history=request.skip_history
+    )
     position = result.position
     place = {} if position is None else {"offset": position.offset, "epoch": position.epoch}
     return {**place, "recipients": result.recipients}
@@ -130,28 +135,15 @@ def _published(result: PublishResult) -> Result:
 
 async def _publish(backend: Backend, request: requests.Publish) -> Result:
     _check_supported(request)
-    result = await backend.publish(
-        request.channel,
-        bytes(request.data),
-        tags=request.tags,
-        skip_history=request.skip_history,
-    )
-    return _published(result)
+    return await _publish_into(backend, request.channel, request)
 
 
 async def _broadcast(backend: Backend, request: requests.Broadcast) -> Result:
     _check_supported(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
-    data = bytes(request.data)
-
-    async def publish(channel: str) -> Result:
-        result = await backend.publish(
-            channel, data, tags=request.tags, skip_history=request.skip_history
-        )
-        return _published(result)
-
-    return {"responses": [await _result_or_error(publish(c), "result") for c in request.channels]}
+    publishing = (_publish_into(backend, channel, request) for channel in request.channels)
+    return {"responses": [await _result_or_error(each, "result") for each in publishing]}
 
 
 async def _subscribe(backend: Backend, request: requests.Subscribe) -> Result:
@@ -237,17 +229,4 @@ async def _users(backend: Backend, request: requests.Nothing) -> Result:
 
 
 async def _info(backend: Backend, request: requests.Nothing) -> Result:
-    info = backend.info()
-    return {
-        "nodes": [
-            {
-                "uid": info.uid,
-                "name": info.name,
-                "version": info.version,
-                "num_clients": info.num_clients,
-                "num_users": info.num_users,
-                "num_channels": info.num_channels,
-                "uptime": info.uptime,
-            }
-        ]
-    }
+    return {"nodes": [asdict(backend.info())]}

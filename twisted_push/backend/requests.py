@@ -21,9 +21,11 @@ __all__ = [
     "Logout",
     "Nothing",
     "Publish",
+    "PublishOptions",
     "Refresh",
     "Since",
     "Subscribe",
+    "UnixTime",
     "Unsubscribe",
 ]
 
@@ -31,30 +33,29 @@ UnixTime = Annotated[int, Meta(ge=0, le=2**53)]
 """Unix seconds."""
 
 
-class Publish(Struct, forbid_unknown_fields=True):
+class PublishOptions(Struct, kw_only=True):
+    """What may be said of a publication, whatever it goes into."""
+
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    delta: bool = False
+    idempotency_key: str | None = None
+    version: int | None = None
+    version_epoch: str | None = None
+
+
+class Publish(PublishOptions, forbid_unknown_fields=True):
     """``publish``."""
 
     channel: str
     data: Raw
-    skip_history: bool = False
-    tags: dict[str, str] | None = None
-    delta: bool = False
-    idempotency_key: str | None = None
-    version: int | None = None
-    version_epoch: str | None = None
 
 
-class Broadcast(Struct, forbid_unknown_fields=True):
+class Broadcast(PublishOptions, forbid_unknown_fields=True):
     """``broadcast``: one publication into several channels."""
 
     channels: list[str]
     data: Raw
-    skip_history: bool = False
-    tags: dict[str, str] | None = None
-    delta: bool = False
-    idempotency_key: str | None = None
-    version: int | None = None
-    version_epoch: str | None = None
 
 
 class Since(Struct, forbid_unknown_fields=True):

@@ -150,7 +150,7 @@ class CentrifugalDialect:
 
     def _refuse(self, session: Session, command: Command, error: Refused) -> None:
         if command.method == "connect":
-            self._node.log_refusal(session, error.code, error.text)
+            self._node.log_refusal(session.transport.request, error.code, error.text)
         if command.id:
             self._answer(session, error_reply(command, error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
@@ -165,29 +165,32 @@ class Channels:
         for subscription in self._making.get(channel, ()):
             if subscription.buffer is not None:
                 subscription.buffer.append(publication)
+        recipients = self._fan_out(channel, lambda codec: codec.publication(publication))
+        self._context.stats.publications += 1
+        self._context.stats.deliveries += recipients
+        return recipients
+
+    def tell_joined(self, channel: str, info: ClientInfo) -> None:
+        """Tell the clients of a channel that one joined, where the namespace has it so."""
+        if self._context.policy.namespace(channel).join_leave:
+            self._fan_out(channel, lambda codec: codec.joined(channel, info))
+
+    def tell_left(self, channel: str, info: ClientInfo) -> None:
+        """Tell the clients of a channel that one left, where the namespace has it so."""
+        if self._context.policy.namespace(channel).join_leave:
+            self._fan_out(channel, lambda codec: codec.left(channel, info))
+
+    def _fan_out(self, channel: str, encode: Callable[[ICodec], bytes]) -> int:
+        """Give every client of a channel its codec's frame, encoded once; give their number."""
         frames: dict[ICodec, bytes] = {}
         sessions = tuple(self._context.hub.of_channel(channel))
         for session in sessions:
             codec = session.codec
             frame = frames.get(codec)
             if frame is None:
-                frame = frames[codec] = codec.publication(publication)
+                frame = frames[codec] = encode(codec)
             session.deliver(frame, channel)
-        self._context.stats.publications += 1
-        self._context.stats.deliveries += len(sessions)
         return len(sessions)
-
-    def tell_joined(self, channel: str, info: ClientInfo) -> None:
-        """Tell the clients of a channel that one joined, where the namespace has it so."""
-        if self._context.policy.namespace(channel).join_leave:
-            for session in tuple(self._context.hub.of_channel(channel)):
-                session.deliver(session.codec.joined(channel, info), channel)
-
-    def tell_left(self, channel: str, info: ClientInfo) -> None:
-        """Tell the clients of a channel that one left, where the namespace has it so."""
-        if self._context.policy.namespace(channel).join_leave:
-            for session in tuple(self._context.hub.of_channel(channel)):
-                session.deliver(session.codec.left(channel, info), channel)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""

@@ -17,6 +17,7 @@ from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
 from twisted_push.model import (
     ChannelGrant,
     ClientInfo,
+    ClientRequest,
     ConnectRequest,
     Grant,
     Publication,
@@ -132,7 +133,7 @@ class Node:
         if session.closed:
             return
         if disconnect is not None and why:
-            self.log_refusal(session, disconnect.code, why)
+            self.log_refusal(session.transport.request, disconnect.code, why)
         session.state = State.CLOSED
         self.sessions.discard(session)
         self._wheel.discard(session)
@@ -149,14 +150,14 @@ class Node:
     def finish_later(self, session: Session, disconnect: Disconnect, why: str = "") -> None:
         self.context.clock.callLater(0, self.finish, session, disconnect, why)
 
-    def log_refusal(self, session: Session, code: int, why: str) -> None:
+    def log_refusal(self, request: ClientRequest, code: int, why: str) -> None:
         """Say why a client was refused or closed, without its secrets."""
         _log.info(
             "{site}: client refused: {code} {why}, from {address}",
             site=self.context.name,
             code=code,
             why=why,
-            address=session.transport.request.address,
+            address=request.address,
         )
 
     def allow(self, session: Session) -> bool:

@@ -15,7 +15,6 @@ from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -36,11 +35,8 @@ CLOSE_TIMEOUT = 5.0
 FAILED_TIMEOUT = 1.0
 """Seconds that a peer which broke the protocol has for reading why it is closed."""
 
-_log = Logger()
-
 Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
-
 
 _TEXT, _BINARY = b"\x81", b"\x82"
 
@@ -162,20 +158,11 @@ class PushWebSocket(WebSocketServerProtocol):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Begin to close, whoever wants it; a peer that does not answer is dropped in time."""
-        if self.failedByMe:
-            self._log_failure(code, reasonUtf8)
+        if self.failedByMe and self.entry is not None:
+            why = (reasonUtf8 or b"").decode("utf-8", "replace")
+            self.entry.node.log_refusal(self.entry.request, code or 0, why)
         self._give_up_later(FAILED_TIMEOUT if self.failedByMe else CLOSE_TIMEOUT)
         super().sendCloseFrame(code, reasonUtf8, isReply)
-
-    def _log_failure(self, code: int | None, reason: bytes | None) -> None:
-        assert self.entry is not None
-        _log.info(
-            "{site}: client refused: {code} {reason}, from {address}",
-            site=self.entry.node.context.name,
-            code=code,
-            reason=(reason or b"").decode("utf-8", "replace"),
-            address=self.entry.request.address,
-        )
 
     def processData(self) -> bool:
         """Read no more of a peer that broke the protocol.
