@@ -69,7 +69,11 @@ class Policy:
         return not self.site.hosts or _host_name(host) in self.site.hosts
 
     def allows_origin(self, origin: str | None, host: str) -> bool:
-        """Tell whether a page of this Origin may connect. None: no browser, or the same site."""
+        """Tell whether a page of this Origin may connect. None: no browser, or the same site.
+
+        Without ``allowed_origins`` a page of the same host may, of whatever port: a CMS at port
+        80 has its push server at another, and cookies do not tell ports apart either.
+        """
         allowed = self.site.allowed_origins
         if origin is None or "*" in allowed:
             return True
@@ -79,7 +83,7 @@ class Policy:
         scheme, _, place = origin.partition("://")
         if allowed or scheme not in ("http", "https"):
             return False
-        return bool(place) and place == host.lower()
+        return bool(_host_name(place)) and _host_name(place) == _host_name(host)
 
     def check_user(self, user: str) -> None:
         """Raise Disconnect(3500) if this can be no user's id, whoever says it is."""

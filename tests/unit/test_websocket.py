@@ -220,7 +220,7 @@ def test_a_browser_connects(make_server: Make) -> None:
         ("http://evil.test", (), 403),
         ("null", (), 403),
         ("http://push.test.evil.test", (), 403),
-        ("http://push.test:81", (), 403),
+        ("http://push.test:81", (), 101),
         ("http://evil.test, http://push.test", (), 403),
         ("https://www.test", ("https://www.test",), 101),
         ("https://WWW.test", ("https://www.test",), 101),

@@ -3,6 +3,7 @@
 from twisted_push.config.endpoints import check_endpoint
 from twisted_push.config.load import from_mapping, load
 from twisted_push.config.schema import (
+    SHORT_KEY,
     CallbackConfig,
     Config,
     KeyConfig,
@@ -14,6 +15,7 @@ from twisted_push.config.schema import (
 from twisted_push.config.template import template
 
 __all__ = [
+    "SHORT_KEY",
     "CallbackConfig",
     "Config",
     "KeyConfig",

@@ -18,6 +18,7 @@ def check(config: Config, faults: Faults) -> None:
     """Note every fault between the values of ``config``."""
     _check_later(config, faults)
     _check_listen(config, faults)
+    _check_paths(config, faults)
     _check_hosts(config.sites, faults)
     _check_secrets(config.sites, faults)
     for site in config.sites.values():
@@ -58,6 +59,16 @@ def _check_listen(config: Config, faults: Faults) -> None:
         faults.add(
             "backend_listen", f"{endpoint!r} is in listen already; leave this empty to share"
         )
+
+
+def _check_paths(config: Config, faults: Faults) -> None:
+    """Refuse paths of which one hides the other."""
+    names = ("nodejs_path", "socketio_path")
+    for inner, outer in (names[::-1], names):
+        path, around = getattr(config, inner), getattr(config, outer)
+        if path and around and f"{path}/".startswith(f"{around}/"):
+            faults.add(inner, f"{path!r} is within {outer}")
+            return
 
 
 def _check_hosts(sites: Mapping[str, SiteConfig], faults: Faults) -> None:

@@ -28,12 +28,16 @@ __all__ = [
 
 KEY_HINT = "`twisted-push init` writes a file with a good one"
 _MAX_CHANNEL = 255
-_MIN_KEY = 16
+_MIN_KEY = 8
 _MIN_TOKEN_SECRET = 32
 _HOST = r"(?:[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])"
 _HOST_NAME = re.compile(_HOST)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_HOST})(?::([0-9]{{1,5}}))?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_.~-]{1,64}){1,8}")
+_OWN_PATHS = frozenset(
+    {"api", "metrics", "health", "ready", "connection", "emulation", "debug", "admin", "push.js"}
+)
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _NOT_FORWARDED = frozenset(
@@ -126,6 +130,22 @@ def callback_url() -> Parser[str]:
     return text(allowed, check=check)
 
 
+def url_path() -> Parser[str]:
+    """Make a parser of paths on this server, which are kept without a slash at the end."""
+
+    def check(value: str) -> str:
+        path = value.rstrip("/")
+        if not value:
+            return value
+        if not _PATH.fullmatch(path):
+            raise ValueError
+        if path.split("/")[1] in _OWN_PATHS:
+            raise BadValue(f"{show(value)} is an address of the server's own")
+        return path
+
+    return text('a path such as "/nodejs/", or empty', check=check)
+
+
 def _is_name(value: str, limit: int) -> bool:
     return value.isprintable() and len(value.encode()) <= limit
 
@@ -181,7 +201,11 @@ def secret(allowed: str, check: Callable[[str], str]) -> Parser[str]:
 
 
 def service_key() -> Parser[str]:
-    """Make a parser of backend API keys: what fits into a header, and is not easily guessed."""
+    """Make a parser of backend API keys: what fits into a header, and is not easily guessed.
+
+    One of medium length is let in, because a Drupal site that changes its push server keeps its
+    key; the operator is warned (`KeyConfig.short`).
+    """
 
     def check(value: str) -> str:
         if not value:

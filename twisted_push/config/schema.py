@@ -27,6 +27,7 @@ from twisted_push.config.values import (
 )
 
 __all__ = [
+    "SHORT_KEY",
     "CallbackConfig",
     "Config",
     "KeyConfig",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 SCOPES = ("publish", "read", "manage")
+SHORT_KEY = 16
+"""A key of fewer characters may be guessed."""
 _file_name = text("the name of a file")
 
 
@@ -83,6 +86,8 @@ class Limits:
     """Per client, with bursts of twice as many."""
     max_channels_per_client: int = setting(integer(), 128)
     max_pending_commands: int = setting(integer(), 256)
+    max_content_tokens: int = setting(integer(), 100000)
+    """Per site: content tokens that wait for their page, or whose page is there."""
 
 
 @frozen(kw_only=True)
@@ -96,6 +101,11 @@ class KeyConfig:
         metadata={"parser": list_of(choice(*SCOPES))},
         converter=frozenset,
     )
+
+    @property
+    def short(self) -> bool:
+        """Whether the key may be guessed: the operator is warned."""
+        return len(self.key) < SHORT_KEY
 
 
 @frozen(kw_only=True)
@@ -114,6 +124,10 @@ class CallbackConfig:
     """User and password."""
     verify_tls: bool = setting(boolean(), True)
     max_answer_size: int = setting(size(), "256KiB")
+    client_messages: bool = setting(boolean(), False)
+    """Whether clients may send messages to the CMS (dialect nodejs)."""
+    client_messages_per_minute: int = setting(integer(), 30)
+    """Of one client, in bursts of as many."""
     service_key: str = field(default="", repr=False)
     """The site's first key, which the nodejs dialect sends along."""
 
@@ -156,6 +170,8 @@ class SiteConfig:
     user_channel: str = setting(names.user_channel(), "")
     anonymous: bool = setting(boolean(), False)
     token_secret: str | None = secret(names.token_secret(), None)
+    content_token_ttl: float = setting(duration(), "1h")
+    """How long a content token waits for its page, and for the page to come back."""
     callback: CallbackConfig | None = field(default=None, metadata={"table": CallbackConfig})
     """None without a ``url``."""
     presence: PresenceConfig = field(factory=PresenceConfig, metadata={"table": PresenceConfig})
@@ -175,5 +191,9 @@ class Config:
     log_level: str = setting(choice("debug", "info", "warn", "error", "critical"), "info")
     log_format: str = setting(choice("text", "json"), "text")
     debug_echo: bool = setting(boolean(), False)
+    nodejs_path: str = setting(names.url_path(), "/nodejs/")
+    """Where Drupal's nodejs module posts; empty: nowhere."""
+    socketio_path: str = setting(names.url_path(), "/socket.io")
+    """Where Socket.IO clients connect; empty: nowhere."""
     limits: Limits = field(factory=Limits, metadata={"table": Limits})
     sites: Mapping[str, SiteConfig] = field(factory=dict)

@@ -31,6 +31,10 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # log_level = "info"               # debug | info | warn | error | critical
 # log_format = "text"              # text | json
 
+# Addresses for Drupal's nodejs module. Empty: not there.
+# nodejs_path = "/nodejs/"         # where the module posts
+# socketio_path = "/socket.io"     # where its pages connect
+
 [limits]                           # of the whole process
 # max_connections = 19000          # each is an open file: see also `ulimit -n`
 # max_connections_per_address = 0  # 0: no limit
@@ -44,6 +48,7 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # max_commands_per_second = 100    # per client, with bursts of twice as many; 0: no limit
 # max_channels_per_client = 128
 # max_pending_commands = 256
+# max_content_tokens = 100000      # per site
 
 [sites.default]
 # The key with which the CMS posts messages (X-API-Key, or the service key of Drupal's module).
@@ -61,6 +66,7 @@ token_secret = "$token_secret"
 # broadcast_channel = "broadcast"  # everybody is in it
 # user_channel = ""                # e.g. "user:{user}": every client of a user is in it
 # anonymous = false                # let clients in without a token
+# content_token_ttl = "1h"         # how long a content token waits for its page
 
 # How the CMS is asked who a client is. Without a url only JSON Web Tokens let clients in.
 [sites.default.callback]
@@ -75,6 +81,8 @@ token_secret = "$token_secret"
 # basic_auth_file = ""             # a file with user:password
 # verify_tls = true
 # max_answer_size = "256KiB"
+# client_messages = false          # let clients send messages to the CMS (dialect nodejs)
+# client_messages_per_minute = 30  # per client
 
 # Rules for channels, by the beginning of their names; the first that fits counts. A channel that
 # none fits keeps no history, and clients may not ask for it.
