@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,8 +26,10 @@ MAX_DEPTH = 128
 
 Raw = msgspec.Raw
 _T = TypeVar("_T")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+# Possessive, and matching to the end where a string has none: no backtracking, in linear time.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+\\?"?', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _encoder = msgspec.json.Encoder()
 encode: Callable[[object], bytes] = _encoder.encode
 
@@ -63,11 +66,9 @@ def _check_depth(text: bytes) -> None:
     """
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return
-    depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", text)):
-        depth += 1 if bracket.group() in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels", syntax=True)
+    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_DEEPER.__getitem__, brackets)), default=0) > MAX_DEPTH:
+        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels", syntax=True)
 
 
 def decoder(shape: type[_T] | Any, *, strict: bool = True) -> Callable[[bytes], _T]:

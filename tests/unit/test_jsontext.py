@@ -213,6 +213,21 @@ def test_the_deepest_that_is_let_in(text: bytes) -> None:
     assert read_any(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 129 + b'"' + b'\\"' * 500_000,
+        b"[" * 129 + b'"' + b"a" * 1_000_000,
+        b"[" * 129 + b'"' + b"\\",
+        b'["' * 500_000,
+        b"[]," * 300_000,
+    ],
+)
+def test_no_text_makes_the_look_for_depth_slow(text: bytes) -> None:
+    with pytest.raises(JsonError):  # A pattern that tracks back would need hours for some.
+        read_fields(text)
+
+
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 10_000, 1_000_000])
 @pytest.mark.parametrize("closed", [True, False])
 def test_deeper_is_refused(depth: int, closed: bool) -> None:
