@@ -22,12 +22,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors", "jsontext"}),
     frozenset({"interfaces"}),
     frozenset(
-        {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols"},
+        {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols", "jsfile"},
     ),
-    frozenset({"session", "cms", "engines", "web", "configfile", "client"}),
+    frozenset({"session", "cms", "engines", "web", "configfile", "client", "nodejsconfig"}),
     frozenset({"node"}),
     frozenset({"dialects"}),
-    frozenset({"transports", "backend", "ops", "demo", "systemd"}),
+    frozenset({"transports", "backend", "ops", "demo", "systemd", "questions"}),
     frozenset({"service", "cli"}),
 )
 LAYER_OF = {unit: number for number, units in enumerate(LAYERS) for unit in units}

@@ -474,6 +474,106 @@ def test_check_config_of_a_file_that_is_not_there(capsys: Capture) -> None:
     assert capsys.readouterr().err == ("nowhere.toml: cannot be read: No such file or directory\n")
 
 
+# --- The settings of the old server --------------------------------------------------------
+
+OLD = """settings = {
+  port: 9000,
+  serviceKey: 'the-service-key-of-the-site',
+  backend: {host: 'cms', httpAuth: 'user:s3cr3t'},
+  extensions: ['a.js'],
+};
+"""
+
+
+def old_file(text: str | bytes = OLD) -> str:
+    Path("nodejs.config.js").write_bytes(text.encode() if isinstance(text, str) else text)
+    return "nodejs.config.js"
+
+
+def test_settings_of_the_old_server_are_imported(capsys: Capture) -> None:
+    assert main(["import-nodejs-config", old_file()]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "push.toml.basic-auth: written",
+        "push.toml: written",
+        "check it, then start with: twisted-push serve --config push.toml",
+    ]
+    notes = shown.err.splitlines()
+    assert all(line.startswith("note: ") for line in notes)
+    assert notes[-1].startswith("note: line 5, column 16: extensions.0: ")
+    assert "s3cr3t" not in shown.out + shown.err
+    for name in ("push.toml", "push.toml.basic-auth"):
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
+    assert main(["check-config", "push.toml"]) == 0
+    config = read_config("push.toml")
+    assert config.listen == ("tcp:9000:interface=127.0.0.1",)
+    callback = config.sites["default"].callback
+    assert callback is not None
+    assert (callback.url, callback.basic_auth) == ("http://cms/nodejs/message", ("user", "s3cr3t"))
+
+
+def test_imported_settings_may_go_elsewhere(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    assert main(["import-nodejs-config", old_file(), "--output", "etc/site.toml"]) == 0
+    assert sorted(os.listdir("etc")) == ["site.toml", "site.toml.basic-auth"]
+    callback = read_config("etc/site.toml").sites["default"].callback
+    assert callback is not None
+    assert callback.basic_auth == ("user", "s3cr3t")
+
+
+def test_imported_settings_are_printed(capsys: Capture) -> None:
+    assert main(["import-nodejs-config", old_file(), "--output", "-"]) == 0
+    shown = capsys.readouterr()
+    assert os.listdir() == ["nodejs.config.js"]
+    assert "backend.httpAuth: put it into a file of its own" in shown.err
+    assert "s3cr3t" not in shown.out + shown.err
+    assert list(read_config(config_file(shown.out)).sites) == ["default"]
+
+
+@pytest.mark.parametrize("name", ["push.toml", "push.toml.basic-auth"])
+def test_an_import_never_overwrites_and_leaves_nothing_half_done(
+    capsys: Capture, name: str
+) -> None:
+    Path(name).write_text("precious", encoding="utf-8")
+    assert main(["import-nodejs-config", old_file()]) == 1
+    assert sorted(os.listdir()) == ["nodejs.config.js", name]
+    assert Path(name).read_text(encoding="utf-8") == "precious"
+    assert capsys.readouterr() == (
+        "",
+        f"twisted-push: {name} is there already; it was left as it is\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"settings = {\n a: 1 b: 2}", "line 2, column 7: a comma or a closing bracket is missing"),
+        (b"", "line 1, column 1: there is no `settings = {"),
+        (b"\xff", "cannot be read: it is not UTF-8 text"),
+        (b" " * (2**20 + 1), "it is larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(
+    capsys: Capture, content: bytes, message: str
+) -> None:
+    assert main(["import-nodejs-config", old_file(content)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    [line] = shown.err.splitlines()
+    assert line.startswith(f"twisted-push: nodejs.config.js: {message}")
+    assert os.listdir() == ["nodejs.config.js"]
+
+
+def test_an_import_of_no_file(capsys: Capture) -> None:
+    assert main(["import-nodejs-config", "nowhere.js"]) == 1
+    assert capsys.readouterr().err == (
+        "twisted-push: nowhere.js: cannot be read: No such file or directory\n"
+    )
+
+
+# --- Serving -------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("arguments", "passed_on"),
     [
