@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -14,8 +14,11 @@ from twisted_push.model import (
     ClientInfo,
     ClientRequest,
     ConnectRequest,
+    ContentToken,
     Grant,
     Publication,
+    Published,
+    PublishOptions,
     Recovered,
     StreamPosition,
 )
@@ -44,6 +47,9 @@ class Receiver(Protocol):
 
         Pings, pongs and fragments cost work, too.
         """
+
+    def alive(self) -> None:
+        """Take notice of a heartbeat of the transport's own protocol: the client is there."""
 
     def pause(self) -> None:
         """Send nothing for now: what was sent is not out yet. May be called again and again."""
@@ -77,31 +83,38 @@ class ITransport(Interface):
 class ICodec(Interface):
     """Encodes what the server tells on its own accord, for one dialect in one framing.
 
-    Shared by all clients of that kind: a fan-out encodes once per codec.
+    Shared by all clients of that kind: a fan-out encodes once per codec. None is for what the
+    dialect does not tell.
     """
 
     def publication(publication: Publication) -> bytes:
         """Give the frame of a publication."""
 
-    def joined(channel: str, info: ClientInfo) -> bytes:
+    def joined(channel: str, info: ClientInfo) -> bytes | None:
         """Give the frame that tells that a client joined a channel."""
 
-    def left(channel: str, info: ClientInfo) -> bytes:
+    def left(channel: str, info: ClientInfo) -> bytes | None:
         """Give the frame that tells that a client left a channel."""
 
     def subscribed(
         channel: str, position: StreamPosition | None, data: bytes | None, recoverable: bool
-    ) -> bytes:
+    ) -> bytes | None:
         """Give the frame for a subscription that the server added."""
 
-    def unsubscribed(channel: str, code: int, reason: str) -> bytes:
+    def unsubscribed(channel: str, code: int, reason: str) -> bytes | None:
         """Give the frame for a subscription that the server ended."""
 
-    def refreshed(ttl: int | None) -> bytes:
+    def refreshed(ttl: int | None) -> bytes | None:
         """Give the frame for a changed expiry, in seconds from now; None: never."""
 
-    def ping() -> bytes:
-        """Give the frame of a heartbeat."""
+    def message(data: bytes) -> bytes:
+        """Give the frame of a message (JSON text) to one client, in no channel."""
+
+    def ping() -> bytes | None:
+        """Give the frame of a heartbeat; None if it is the client that sends heartbeats."""
+
+    def closing(disconnect: Disconnect) -> Sequence[bytes]:
+        """Give the last frames for a client that is closed, if the close code does not do."""
 
 
 class IAuthenticator(Interface):
@@ -147,12 +160,11 @@ class IEngine(Interface):
     def stop() -> Deferred[None]:
         """End."""
 
-    def publish(
-        publication: Publication, history_size: int, history_ttl: float
-    ) -> Deferred[tuple[StreamPosition | None, int]]:
-        """Append to the channel's stream (``history_size`` 0: none) and announce, atomically.
+    def publish(publication: Publication, options: PublishOptions) -> Deferred[Published]:
+        """Append to the channel's stream (if it is to be kept) and announce, atomically.
 
-        The position, and how many clients of this process were given it.
+        An idempotency key that is known gives the first answer again, and a version that is not
+        newer the channel's position and no recipients; in both cases nothing is announced.
         """
 
     def subscribe(channel: str) -> Deferred[None]:
@@ -163,6 +175,19 @@ class IEngine(Interface):
 
     def since(channel: str, position: StreamPosition | None, limit: int) -> Deferred[Recovered]:
         """Give what came after ``position`` (None: only where the stream stands)."""
+
+    def history(
+        channel: str, since: StreamPosition | None, limit: int, reverse: bool
+    ) -> Deferred[Recovered]:
+        """Give up to ``limit`` publications (-1: all, 0: only where the stream stands).
+
+        The oldest first, from after ``since``; with ``reverse`` the newest first, from before it.
+        Not complete, and without publications, if ``since`` is of another epoch or of the future,
+        or if something after it is gone.
+        """
+
+    def history_remove(channel: str) -> Deferred[None]:
+        """Let go of a stream's publications; where it stands stays."""
 
     def presence_add(channel: str, info: ClientInfo) -> Deferred[None]:
         """Enter a client as present."""
@@ -199,3 +224,19 @@ class IEngine(Interface):
 
     def overlays(user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
         """Give what was noted for a user, by channel."""
+
+    def content_put(token: bytes, content: ContentToken, limit: int) -> Deferred[None]:
+        """Keep a content token, by its digest, in the place of one of the same digest.
+
+        Fails with `Overloaded` if ``limit`` others are kept already.
+        """
+
+    def content_claim(token: bytes, channel: str, holder: bytes) -> Deferred[ContentToken | None]:
+        """Use a content token for a channel; give it, held by ``holder`` from now on.
+
+        None if it is not known, is over its time, is of another channel, or somebody else holds
+        it. One that is in use has no end: see `content_release`.
+        """
+
+    def content_release(token: bytes, expires_at: float) -> Deferred[None]:
+        """Set the end of a content token whose connection is gone."""

@@ -16,9 +16,11 @@ __all__ = [
     "ClientInfo",
     "ClientRequest",
     "ConnectRequest",
+    "ContentToken",
     "Grant",
     "Publication",
-    "PublishResult",
+    "PublishOptions",
+    "Published",
     "Recovered",
     "ServiceKey",
     "StreamPosition",
@@ -51,7 +53,8 @@ class Publication:
     """One message of one channel.
 
     ``data`` is JSON text, ``time`` unix milliseconds. ``position`` is None where the channel
-    keeps no history. ``extra`` holds the other fields of a message of the nodejs dialect.
+    keeps no history. ``extra`` holds the other fields of a message of the nodejs dialect, as JSON
+    text by name. ``exclude`` is the id of a client that knows already and is not given it.
     """
 
     channel: str
@@ -61,6 +64,7 @@ class Publication:
     tags: Mapping[str, str] | None = None
     extra: Mapping[str, bytes] | None = None
     time: int = 0
+    exclude: str = ""
 
 
 @frozen
@@ -107,6 +111,23 @@ class Grant:
 
 
 @frozen
+class ContentToken:
+    """A token by which the CMS lets one connection into one channel.
+
+    ``data`` is JSON text that others in the channel are given with it. With ``notify_on_leave``
+    they are told when its user leaves. ``expires_at`` (unix seconds) is its end while nobody is in
+    the channel with it. ``holder`` is the digest of the connection token that it was first used
+    with, and is used with alone from then on.
+    """
+
+    channel: str
+    expires_at: float
+    notify_on_leave: bool = False
+    data: bytes | None = None
+    holder: bytes | None = field(default=None, repr=False)
+
+
+@frozen
 class ClientRequest:
     """The browser's opening request as the transport read it.
 
@@ -147,11 +168,33 @@ class ServiceKey:
 
 
 @frozen
-class PublishResult:
-    """The answer to a publish: where it stands, and how many clients here were given it."""
+class PublishOptions:
+    """How a publication is to be kept, and what makes it one that was published before.
+
+    ``history_size`` is how many the stream keeps (0: this one takes no place in it),
+    ``history_ttl`` the seconds for which this one is kept. Within five minutes the same
+    ``idempotency_key`` in the same channel is the same publication. ``version`` (0: none) is that
+    of what is published, within a ``version_epoch``: one that is not newer than the last one is
+    dropped.
+    """
+
+    history_size: int = 0
+    history_ttl: float = 0.0
+    idempotency_key: str = field(default="", repr=False)
+    version: int = 0
+    version_epoch: str = ""
+
+
+@frozen
+class Published:
+    """The answer to a publish: where it stands, and how many clients here were given it.
+
+    ``duplicate``: this is the answer that was given before to the same idempotency key.
+    """
 
     position: StreamPosition | None
     recipients: int
+    duplicate: bool = False
 
 
 @frozen

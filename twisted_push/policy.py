@@ -136,6 +136,17 @@ class Policy:
         if not (how == "anyone" or (how == "subscriber" and subscribed)):
             raise Refused(103)
 
+    def check_history(self, channel: str) -> None:
+        """Raise Refused(108) for a channel that keeps no history."""
+        if not self.namespace(channel).history_size:
+            raise Refused(108)
+
+    def check_client_history(self, channel: str, *, subscribed: bool) -> None:
+        """Raise Refused unless a client may ask for a channel's history."""
+        self.check_history(channel)
+        if not (self.namespace(channel).client_history and subscribed):
+            raise Refused(103)
+
     def check_client_presence(self, channel: str, *, subscribed: bool) -> None:
         """Raise Refused unless a client may see who is in a channel."""
         namespace = self.namespace(channel)

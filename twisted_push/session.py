@@ -22,7 +22,10 @@ from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ICodec, ITransport
 from twisted_push.model import ClientInfo, Grant, Publication, StreamPosition
 
-__all__ = ["Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
+__all__ = ["MAX_KEPT", "Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
+
+MAX_KEPT = 10_000
+"""Most frames that wait for one client, however small: each takes memory besides its bytes."""
 
 
 class State(Enum):
@@ -39,6 +42,7 @@ class Kind(Enum):
 
     GRANTED = "granted"
     CLIENT = "client"
+    CONTENT = "content"
 
 
 @define(eq=False)
@@ -100,8 +104,8 @@ class Session:
 
     ``secret`` names it to the emulation endpoint; ``token_digest`` is what its token is known by.
     ``next_ping`` and ``pong_due`` are times of the node's clock. ``work`` is the command that is
-    being carried out, ``waiting`` are those behind it. ``ending`` is set while it is finished in
-    a later turn.
+    being carried out, ``waiting`` are those behind it, ``notes`` is what the dialect remembers.
+    ``ending`` is set while it is finished in a later turn.
     """
 
     client: str
@@ -124,6 +128,7 @@ class Session:
     ending: bool = field(init=False, default=False)
     work: Deferred[None] | None = field(init=False, default=None, repr=False)
     waiting: deque[object] | None = field(init=False, default=None, repr=False)
+    notes: object | None = field(init=False, default=None, repr=False)
     _outbox: deque[_Kept] | None = field(init=False, default=None, repr=False)
     _outbox_bytes: int = field(init=False, default=0)
 
@@ -164,9 +169,9 @@ class Session:
     # --- Outward -----------------------------------------------------------------------------
 
     def deliver(
-        self, frame: bytes, channel: str | None = None, otherwise: bytes | None = None
+        self, frame: bytes | None, channel: str | None = None, otherwise: bytes | None = None
     ) -> None:
-        """Send a frame, or keep it until the transport can take it.
+        """Send a frame, or keep it until the transport can take it; None is nothing to send.
 
         A frame that is kept goes with its ``channel``: if that is taken away meanwhile,
         ``otherwise`` is sent in its place, or nothing.
@@ -174,7 +179,7 @@ class Session:
         A client for which too much is kept is closed as slow, in a later turn. It is sent nothing
         until then: what follows a gap would hide the gap.
         """
-        if self.ending:
+        if self.ending or frame is None:
             return
         if self._outbox is None:
             self.transport.send(frame)
@@ -183,7 +188,7 @@ class Session:
             return
         self._outbox.append((frame, channel, otherwise))
         self._outbox_bytes += len(frame)
-        if self._outbox_bytes > self.owner.max_outbox:
+        if self._outbox_bytes > self.owner.max_outbox or len(self._outbox) > MAX_KEPT:
             self._outbox.clear()
             self._outbox_bytes = 0
             self.end_later(Disconnect(3008), "it reads too slowly")
@@ -210,6 +215,8 @@ class Session:
         """Say goodbye; nothing that is kept is sent any more."""
         self._outbox = None
         self._outbox_bytes = 0
+        for frame in self.codec.closing(disconnect):
+            self.transport.send(frame)
         self.transport.close(disconnect)
 
     def update_info(self, info: bytes) -> None:
@@ -232,6 +239,10 @@ class Session:
     def allow_frame(self) -> bool:
         """Tell whether a frame that is no message of its own is allowed."""
         return not self.closed and self.owner.allow(self)
+
+    def alive(self) -> None:
+        """Take notice of a heartbeat of the transport's own protocol."""
+        self.pong_due = None
 
     def pause(self) -> None:
         """Keep what is sent from now on. Called for every write of a slow client."""

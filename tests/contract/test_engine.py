@@ -1,26 +1,23 @@
-"""What every engine does. An engine takes part with a factory in `ENGINES`.
+"""What every engine does. An engine takes part with a factory in `bench.ENGINES`.
 
-The factory is given the clock of the test and gives a new engine; `run` may let it turn until a
-Deferred fires. No test looks inside an engine.
+No test looks inside an engine.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import pytest
-from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from tests.contract.bench import DAY, ENGINES, Bench, Factory, run, start
 from tests.fakes import FakeEvents
-from twisted_push.engines.memory import MemoryEngine
+from twisted_push.errors import Overloaded
 from twisted_push.interfaces import IEngine, IEngineEvents
 from twisted_push.model import (
     ChannelGrant,
@@ -28,82 +25,10 @@ from twisted_push.model import (
     ClientInfo,
     Grant,
     Publication,
+    PublishOptions,
     Recovered,
     StreamPosition,
 )
-
-T = TypeVar("T")
-Factory = Callable[[Clock], IEngine]
-
-ENGINES: dict[str, Factory] = {"memory": MemoryEngine}
-
-DAY = 86400.0
-
-
-def run(deferred: Deferred[T]) -> T:
-    """Give the result of a Deferred that has fired."""
-    found: list[T] = []
-    deferred.addCallback(found.append)
-    assert found, "the engine did not answer"
-    return found[0]
-
-
-@define(eq=False)
-class Bench:
-    """An engine with its clock and the events that it told."""
-
-    clock: Clock
-    engine: IEngine
-    events: FakeEvents
-
-    def publish(
-        self, channel: str, data: bytes = b"1", size: int = 0, ttl: float = 60.0
-    ) -> tuple[StreamPosition | None, int]:
-        return run(self.engine.publish(Publication(channel, data), size, ttl))
-
-    def since(
-        self, channel: str, position: StreamPosition | None = None, limit: int = 300
-    ) -> Recovered:
-        return run(self.engine.since(channel, position, limit))
-
-    def put(self, token: bytes | None, grant: Grant, until: float | None = None) -> bool:
-        end = self.clock.seconds() + 3600.0 if until is None else until
-        return run(self.engine.grant_put(token, grant, end))
-
-    def get(self, token: bytes) -> Grant | None:
-        return run(self.engine.grant_get(token))
-
-    def grant(self, user: str = "u", issued_at: float | None = None) -> Grant:
-        return Grant(user, self.clock.seconds() if issued_at is None else issued_at)
-
-    def later(self, seconds: float) -> None:
-        """Let time pass, with whatever the engine does in it."""
-        end = self.clock.seconds() + seconds
-        while calls := [c.getTime() for c in self.clock.getDelayedCalls() if c.getTime() < end]:
-            self.clock.advance(max(0.0, min(calls) - self.clock.seconds()))
-        self.clock.advance(end - self.clock.seconds())
-
-
-def start(factory: Factory) -> Bench:
-    clock = Clock()
-    clock.advance(1_700_000_000.0)
-    bench = Bench(clock, factory(clock), FakeEvents())
-    run(bench.engine.start(bench.events))
-    return bench
-
-
-@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
-def factory(request: pytest.FixtureRequest) -> Factory:
-    found: Factory = request.param
-    return found
-
-
-@pytest.fixture
-def bench(factory: Factory) -> Iterator[Bench]:
-    bench = start(factory)
-    yield bench
-    run(bench.engine.stop())
-    assert bench.clock.getDelayedCalls() == []
 
 
 def info(client: str, user: str = "u", **more: bytes) -> ClientInfo:
@@ -194,7 +119,7 @@ def test_publications_are_announced_as_they_are_in_their_order(bench: Bench) -> 
         for number in range(50)
     ]
     for publication in sent:
-        run(bench.engine.publish(publication, 0, 60.0))
+        run(bench.engine.publish(publication, PublishOptions(0, 60.0)))
     assert bench.events.publications == sent
 
 
@@ -679,6 +604,131 @@ def test_overlays_hold_as_long_as_they_say_and_are_gone_after_days(bench: Bench)
     assert run(bench.engine.overlays("u")) == {}
 
 
+# --- Content tokens --------------------------------------------------------------------------
+
+
+def test_a_content_token_comes_back_held_by_who_used_it(bench: Bench) -> None:
+    bench.put_content(b"t", notify_on_leave=True, data=b'{"a":1}')
+    found = bench.claim(b"t", holder=b"h")
+    assert found is not None
+    assert (found.channel, found.holder) == ("a", b"h")
+    assert (found.notify_on_leave, found.data) == (True, b'{"a":1}')
+
+
+def test_a_content_token_that_is_not_known(bench: Bench) -> None:
+    assert bench.claim(b"t") is None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + DAY))
+    assert bench.claim(b"t") is None
+
+
+def test_a_content_token_of_another_channel_and_who_tried_does_not_hold_it(bench: Bench) -> None:
+    bench.put_content(b"t", channel="a")
+    assert bench.claim(b"t", channel="b", holder=b"other") is None
+    assert bench.claim(b"t", channel="a", holder=b"h") is not None
+
+
+def test_the_first_holder_of_a_content_token_keeps_it(bench: Bench) -> None:
+    bench.put_content(b"t")
+    assert bench.claim(b"t", holder=b"h") is not None
+    assert bench.claim(b"t", holder=b"other") is None
+    assert bench.claim(b"t", holder=b"h") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    assert bench.claim(b"t", holder=b"other") is None
+    assert bench.claim(b"t", holder=b"h") is not None
+
+
+def test_a_content_token_that_nobody_used_ends(bench: Bench) -> None:
+    bench.put_content(b"t", life=60.0)
+    bench.put_content(b"u", life=60.0)
+    bench.later(59.5)
+    assert bench.claim(b"t") is not None
+    bench.later(0.5)
+    assert bench.claim(b"u") is None
+
+
+def test_a_content_token_in_use_has_no_end_until_it_is_released(bench: Bench) -> None:
+    bench.put_content(b"t", life=60.0)
+    assert bench.claim(b"t") is not None
+    bench.later(DAY)
+    assert bench.claim(b"t") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(59.5)
+    assert bench.claim(b"t") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(60.0)
+    assert bench.claim(b"t") is None
+    bench.later(DAY)
+    assert bench.claim(b"t") is None
+
+
+def test_a_refused_use_changes_nothing_of_a_content_token(bench: Bench) -> None:
+    bench.put_content(b"t")
+    assert bench.claim(b"t", holder=b"h") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(30.0)
+    assert bench.claim(b"t", holder=b"other") is None
+    assert bench.claim(b"t", channel="b", holder=b"h") is None
+    bench.later(30.0)
+    assert bench.claim(b"t", holder=b"h") is None
+
+
+def test_a_content_token_that_is_put_again_is_a_new_one(bench: Bench) -> None:
+    bench.put_content(b"t", data=b"1")
+    assert bench.claim(b"t", holder=b"h") is not None
+    bench.put_content(b"t", channel="b", data=b"2")
+    assert bench.claim(b"t", channel="a", holder=b"h") is None
+    found = bench.claim(b"t", channel="b", holder=b"other")
+    assert found is not None
+    assert (found.holder, found.data) == (b"other", b"2")
+
+
+def test_content_tokens_have_a_limit_that_those_in_use_count_for(bench: Bench) -> None:
+    for token in (b"1", b"2", b"3"):
+        bench.put_content(token, limit=3, life=60.0)
+    assert bench.claim(b"1") is not None
+    with pytest.raises(Overloaded):
+        bench.put_content(b"4", limit=3)
+    assert bench.claim(b"4") is None
+    bench.put_content(b"3", limit=3, life=120.0)  # One that is known takes no more room.
+    bench.later(60.0)
+    bench.put_content(b"4", limit=3)  # The second is over.
+    with pytest.raises(Overloaded):
+        bench.put_content(b"5", limit=3)
+    run(bench.engine.content_release(b"1", bench.clock.seconds()))
+    bench.put_content(b"5", limit=3)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
+    data: st.DataObject,
+) -> None:
+    bench = start(ENGINES[data.draw(st.sampled_from(sorted(ENGINES)))])
+    known: dict[bytes, tuple[str, float, bytes | None]] = {}
+    for _ in range(data.draw(st.integers(0, 25))):
+        action = data.draw(st.sampled_from(["put", "claim", "claim", "release", "later"]))
+        token, channel = data.draw(st.sampled_from([b"t", b"u"])), data.draw(st.sampled_from("ab"))
+        now = bench.clock.seconds()
+        if action == "put":
+            bench.put_content(token, channel=channel, life=50.0)
+            known[token] = (channel, now + 50.0, None)
+        elif action == "claim":
+            who = data.draw(st.sampled_from([b"h", b"i"]))
+            of, until, holder = known.get(token, ("", 0.0, None))
+            good = of == channel and until > now and holder in (None, who)
+            found = bench.claim(token, channel=channel, holder=who)
+            assert (found is not None) is good
+            if found is not None:
+                assert found.holder == who
+                known[token] = (channel, math.inf, who)
+        elif action == "release" and token in known and known[token][1] == math.inf:
+            run(bench.engine.content_release(token, now + 50.0))
+            known[token] = (known[token][0], now + 50.0, known[token][2])
+        elif action == "later":
+            bench.later(data.draw(st.sampled_from([1.0, 25.0, 50.0])))
+    run(bench.engine.stop())
+
+
 # --- Memory ----------------------------------------------------------------------------------
 
 
@@ -689,7 +739,7 @@ class Marked(dict[str, str]):
 def test_a_publication_over_its_time_is_let_go(bench: Bench) -> None:
     tags = Marked(a="b")
     watched = weakref.ref(tags)
-    run(bench.engine.publish(Publication("a", b"1", tags=tags), 10, 60.0))
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), PublishOptions(10, 60.0)))
     del tags
     gc.collect()
     assert watched() is not None
@@ -701,7 +751,7 @@ def test_a_publication_over_its_time_is_let_go(bench: Bench) -> None:
 def test_a_publication_without_history_is_let_go_at_once(bench: Bench) -> None:
     tags = Marked(a="b")
     watched = weakref.ref(tags)
-    run(bench.engine.publish(Publication("a", b"1", tags=tags), 0, 60.0))
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), PublishOptions(0, 60.0)))
     del tags
     gc.collect()
     assert watched() is None
@@ -710,7 +760,7 @@ def test_a_publication_without_history_is_let_go_at_once(bench: Bench) -> None:
 def test_a_publication_that_is_pushed_out_is_let_go(bench: Bench) -> None:
     tags = Marked(a="b")
     watched = weakref.ref(tags)
-    run(bench.engine.publish(Publication("a", b"1", tags=tags), 2, 600.0))
+    run(bench.engine.publish(Publication("a", b"1", tags=tags), PublishOptions(2, 600.0)))
     del tags
     bench.publish("a", size=2)
     bench.publish("a", size=2)
@@ -759,6 +809,10 @@ def test_when_all_is_over_an_engine_is_as_small_as_it_was(bench: Bench) -> None:
         run(bench.engine.overlay_set(name, "a", ChannelOverlay(now, ChannelGrant(), now + DAY)))
         run(bench.engine.presence_add(name, info("c")))
         run(bench.engine.presence_remove(name, info("c")))
+        bench.put_content(token, limit=1000)
+        if number % 2:
+            bench.claim(token)
+            run(bench.engine.content_release(token, now + 600.0))
     bench.events.told.clear()
     assert alive() > before + 200
     bench.later(3 * DAY)

@@ -15,19 +15,25 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from tests.fakes import FakeTransport
+from tests.unit.engineio_support import Client, EngineServer
 from tests.unit.node.support import World
 from tests.unit.test_websocket import CLOSE, TEXT, Browser, Server
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
+from twisted_push.transports.engineio import message_frame
 from twisted_push.transports.websocket import text_frame
 
 
 @define
 class Recorder:
-    """A `Receiver` that keeps what it is told."""
+    """A `Receiver` that keeps what it is told: of a session, as much as transports know."""
 
+    client = "the-client"
+    secret = "the-secret"
+    closed = False
+    next_ping = 0.0
     told: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
 
@@ -39,6 +45,9 @@ class Recorder:
 
     def allow_frame(self) -> bool:
         return True
+
+    def alive(self) -> None:
+        self.told.append("alive")
 
     def pause(self) -> None:
         self.told.append("pause")
@@ -63,7 +72,10 @@ class Kind(Protocol):
         """Give the texts that the peer got since the last time."""
 
     def codes(self) -> list[int]:
-        """Give the close codes that the peer got."""
+        """Give the close codes that the peer got, 0 where it is told none."""
+
+    def code(self, code: int) -> int:
+        """Give what the peer is told of a close with this code."""
 
     def fill(self) -> None:
         """Have the connection's buffer be full."""
@@ -116,6 +128,9 @@ class WebSocketKind:
         self._read()
         return self._codes
 
+    def code(self, code: int) -> int:
+        return code
+
     def fill(self) -> None:
         producer: Any = self._browser.wire.producer
         producer.pauseProducing()
@@ -157,6 +172,9 @@ class FakeKind:
         closed = self.transport.closed_with
         return [closed.code] if closed else []
 
+    def code(self, code: int) -> int:
+        return code
+
     def fill(self) -> None:
         self.receiver.pause()
 
@@ -175,7 +193,127 @@ class FakeKind:
         return self.transport.aborted
 
 
-KINDS: dict[str, Callable[[], Kind]] = {"websocket": WebSocketKind, "fake": FakeKind}
+class EngineIoWebSocketKind:
+    """`twisted_push.transports.engineio` on WebSocket; ``upgraded`` from polling, or at once."""
+
+    def __init__(self, version: int, *, upgraded: bool) -> None:
+        self.receiver = Recorder()
+        self._client = Client(EngineServer(accept=self._accept), version)
+        if upgraded:
+            self._client.open()
+            self._client.change_over()
+        else:
+            self._client.open_on_websocket()
+        assert self._client.socket is not None
+        self._wire = self._client.socket.wire
+        self.receiver.told.clear()
+        self._codes: list[int] = []
+
+    def _accept(self, node: Node, transport: ITransport, version: int) -> Any:
+        self.transport = transport
+        return self.receiver
+
+    def frame(self, text: bytes) -> bytes:
+        return message_frame(text)
+
+    def got(self) -> list[bytes]:
+        packets = self._client.got()
+        self._codes += [int(packet[1:]) for packet in packets if packet.startswith(b"#")]
+        return [packet[1:] for packet in packets if packet.startswith(b"4")]
+
+    def codes(self) -> list[int]:
+        self.got()
+        return self._codes
+
+    def code(self, code: int) -> int:
+        return code
+
+    def fill(self) -> None:
+        producer: Any = self._wire.producer
+        producer.pauseProducing()
+
+    def empty(self) -> None:
+        producer: Any = self._wire.producer
+        producer.resumeProducing()
+
+    def lose(self) -> None:
+        self._wire.hang_up()
+
+    def wait(self) -> None:
+        self._client.server.clock.advance(60)
+
+    @property
+    def gone(self) -> bool:
+        return self._wire.disconnecting
+
+
+class EngineIoPollingKind:
+    """`twisted_push.transports.engineio` with a client that polls whenever it looks.
+
+    Of a poll that waits the connection is empty, without one it is full.
+    """
+
+    def __init__(self, version: int) -> None:
+        self.receiver = Recorder()
+        self._client = Client(EngineServer(accept=self._accept), version)
+        self._client.open()
+        self._codes: list[int] = []
+
+    def _accept(self, node: Node, transport: ITransport, version: int) -> Any:
+        self.transport = transport
+        return self.receiver
+
+    def frame(self, text: bytes) -> bytes:
+        return message_frame(text)
+
+    def _poll(self) -> None:
+        if self._client.poll_ is None and not self.gone:
+            self._client.park()
+
+    def got(self) -> list[bytes]:
+        self._poll()
+        packets = (self._client.polled() if self._client.poll_ else None) or []
+        self._codes += [0 for packet in packets if packet == b"1"]
+        return [packet[1:] for packet in packets if packet.startswith(b"4")]
+
+    def codes(self) -> list[int]:
+        self.got()
+        return self._codes
+
+    def code(self, code: int) -> int:
+        return 0
+
+    def fill(self) -> None:
+        """It is: what came last was an answer."""
+
+    def empty(self) -> None:
+        self._poll()
+
+    def lose(self) -> None:
+        self._poll()
+        assert self._client.poll_ is not None
+        self.receiver.told.clear()
+        self._client.poll_.wire.hang_up()
+        self._client.poll_ = None
+
+    def wait(self) -> None:
+        self._client.server.clock.advance(60)
+
+    @property
+    def gone(self) -> bool:
+        return self._client.server.door.connections == 0
+
+
+KINDS: dict[str, Callable[[], Kind]] = {
+    "websocket": WebSocketKind,
+    "engineio-polling-3": lambda: EngineIoPollingKind(3),
+    "engineio-polling-4": lambda: EngineIoPollingKind(4),
+    "engineio-websocket-3": lambda: EngineIoWebSocketKind(3, upgraded=False),
+    "engineio-websocket-4": lambda: EngineIoWebSocketKind(4, upgraded=False),
+    "engineio-upgraded-3": lambda: EngineIoWebSocketKind(3, upgraded=True),
+    "engineio-upgraded-4": lambda: EngineIoWebSocketKind(4, upgraded=True),
+    "fake": FakeKind,
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -205,14 +343,14 @@ def test_what_is_sent_after_a_close_is_ignored(kind: Kind) -> None:
     kind.transport.close(Disconnect(3503))
     kind.transport.send(kind.frame(b"late"))
     assert kind.got() == []
-    assert kind.codes() == [3503]
+    assert kind.codes() == [kind.code(3503)]
 
 
 def test_the_first_close_counts(kind: Kind) -> None:
     kind.transport.close(Disconnect(3503))
-    assert kind.codes() == [3503]
+    assert kind.codes() == [kind.code(3503)]
     kind.transport.close(Disconnect(3503))
-    assert kind.codes() == [3503]
+    assert kind.codes() == [kind.code(3503)]
 
 
 def test_a_close_is_given_up(kind: Kind) -> None:

@@ -14,10 +14,16 @@ def publication(number: int) -> Publication:
     return Publication("room", b"%d" % number)
 
 
+def append(stream: Stream, given: Publication, size: int, ttl: float, now: float) -> Publication:
+    placed = stream.place(given, stream.top + 1)
+    stream.append(placed, size, now + ttl)
+    return placed
+
+
 def filled(count: int, *, size: int = 100, ttl: float = 60.0, now: float = 0.0) -> Stream:
-    stream = Stream()
+    stream = Stream("room")
     for number in range(1, count + 1):
-        stream.append(publication(number), size, ttl, now)
+        append(stream, publication(number), size, ttl, now)
     return stream
 
 
@@ -30,15 +36,15 @@ def since(stream: Stream, offset: int, limit: int = 300, now: float = 0.0) -> Re
 
 
 def test_a_new_stream_stands_at_the_beginning_of_an_epoch_of_its_own() -> None:
-    one, other = Stream(), Stream()
+    one, other = Stream("room"), Stream("room")
     assert one.position.offset == 0
     assert one.epoch
     assert one.epoch != other.epoch
 
 
 def test_offsets_count_from_one() -> None:
-    stream = Stream("e")
-    placed = [stream.append(publication(n), 10, 60.0, 0.0) for n in (1, 2, 3)]
+    stream = Stream("room", "e")
+    placed = [append(stream, publication(n), 10, 60.0, 0.0) for n in (1, 2, 3)]
     assert [each.position for each in placed] == [StreamPosition(n, "e") for n in (1, 2, 3)]
     assert stream.position == StreamPosition(3, "e")
 
@@ -47,7 +53,7 @@ def test_a_placed_publication_is_otherwise_the_same_and_the_given_one_unchanged(
     given_one = Publication(
         "room", b"1", None, ClientInfo("u", "c"), {"t": "1"}, {"callback": b'"f"'}, 17
     )
-    placed = Stream("e").append(given_one, 10, 60.0, 0.0)
+    placed = append(Stream("room", "e"), given_one, 10, 60.0, 0.0)
     assert placed == Publication(
         "room",
         b"1",
@@ -74,14 +80,14 @@ def test_the_oldest_goes_when_there_are_too_many() -> None:
 
 def test_a_smaller_size_takes_effect_with_the_next_publication() -> None:
     stream = filled(5, size=5)
-    stream.append(publication(6), 2, 60.0, 0.0)
+    append(stream, publication(6), 2, 60.0, 0.0)
     assert data(since(stream, 4)) == [5, 6]
     assert not since(stream, 3).complete
 
 
 def test_what_is_over_its_time_goes_to_the_second() -> None:
     stream = filled(1, ttl=60.0)
-    stream.append(publication(2), 10, 60.0, 30.0)
+    append(stream, publication(2), 10, 60.0, 30.0)
     assert data(since(stream, 0, now=59.999)) == [1, 2]
     assert not since(stream, 0, now=60.0).complete
     assert data(since(stream, 1, now=60.0)) == [2]
@@ -93,15 +99,15 @@ def test_an_empty_stream_still_proves_that_nothing_was_missed() -> None:
     stream.trim(1000.0)
     assert since(stream, 2, now=1000.0) == Recovered((), stream.position, complete=True)
     assert not since(stream, 1, now=1000.0).complete
-    stream.append(publication(3), 10, 1.0, 1000.0)
+    append(stream, publication(3), 10, 1.0, 1000.0)
     assert data(since(stream, 2, now=1000.0)) == [3]
 
 
 def test_a_shorter_time_behind_a_longer_one_is_never_a_hole() -> None:
-    stream = Stream()
-    stream.append(publication(1), 10, 100.0, 0.0)
-    stream.append(publication(2), 10, 1.0, 0.0)
-    stream.append(publication(3), 10, 100.0, 0.0)
+    stream = Stream("room")
+    append(stream, publication(1), 10, 100.0, 0.0)
+    append(stream, publication(2), 10, 1.0, 0.0)
+    append(stream, publication(3), 10, 100.0, 0.0)
     for now in (0.0, 1.0, 50.0, 100.0, 200.0):
         found = since(stream, 0, now=now)
         assert data(found) == ([1, 2, 3] if found.complete else [])
@@ -145,7 +151,7 @@ def test_another_epoch_proves_nothing(offset: int, epoch: str) -> None:
 def test_what_was_found_does_not_change_later() -> None:
     stream = filled(3)
     found = since(stream, 0)
-    stream.append(publication(4), 1, 60.0, 0.0)
+    append(stream, publication(4), 1, 60.0, 0.0)
     stream.trim(1e9)
     assert data(found) == [1, 2, 3]
 
@@ -163,14 +169,14 @@ def test_what_was_found_does_not_change_later() -> None:
 )
 def test_any_use_is_as_a_list_says(steps: list[tuple[str, int, int]]) -> None:
     """The model keeps everything that ever was, with its end; a fill is never partial."""
-    stream = Stream()
+    stream = Stream("room")
     now = 0.0
     sent: list[int] = []
     kept: list[tuple[int, float]] = []
     for what, one, two in steps:
         if what == "append":
             sent.append(len(sent) + 1)
-            placed = stream.append(publication(sent[-1]), one, float(two), now)
+            placed = append(stream, publication(sent[-1]), one, float(two), now)
             assert placed.position == StreamPosition(len(sent), stream.epoch)
             kept = [*kept, (sent[-1], now + two)][-one:]
         elif what == "trim":

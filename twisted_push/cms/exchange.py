@@ -176,7 +176,8 @@ class _Attempt:
 class Exchange:
     """Asks one CMS, by POST.
 
-    ``agent`` replaces the site's own connections, for tests.
+    ``agent`` replaces the site's own connections, for tests. ``where`` is the CMS's address for the
+    log, without what may be secret in it.
     """
 
     _log = Logger()
@@ -197,22 +198,27 @@ class Exchange:
         self._connections = Connections(reactor, config.max_concurrent, config.max_answer_size)
         self._agent = agent or make_agent(reactor, self._connections, config.verify_tls)
         parts = urlsplit(config.url)
-        self._where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Give the bytes of an answer. See `ask`."""
         return await self.ask(body, headers, lambda answer, _: answer)
 
     async def ask(
-        self, body: bytes, headers: Mapping[str, str], read: Callable[[bytes, float], _T]
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        read: Callable[[bytes, float], _T],
+        *,
+        quiet: bool = False,
     ) -> _T:
         """POST ``body`` and give what ``read`` makes of the answer.
 
         ``read`` is called with the answer's bytes and the time (unix seconds) at which the
         question went out; it raises `CmsUnavailable` for an answer that makes no sense, or
         `Refused` or `Disconnect` if that is the answer. Those are what this raises, too:
-        `CmsUnavailable` after one line in the log. The question may be put twice, if a kept
-        connection turns out to be dead.
+        `CmsUnavailable` after one line in the log, or none if ``quiet``. The question may be put
+        twice, if a kept connection turns out to be dead.
 
         Header values are text of the browser's bytes as ISO-8859-1, as HTTP has it.
         """
@@ -226,11 +232,11 @@ class Exchange:
             raise
         except _Fault as fault:
             outcome = fault.outcome
-            raise self._unavailable(fault.why, outcome) from None
+            raise self._unavailable(fault.why, outcome, quiet) from None
         except CmsUnavailable as error:
             if error.why == OVERLOADED:
                 outcome = OVERLOADED
-            raise self._unavailable(error.why, outcome) from None
+            raise self._unavailable(error.why, outcome, quiet) from None
         except CancelledError:
             outcome = ""
             if self._closed:
@@ -248,11 +254,11 @@ class Exchange:
             running.cancel()
         return self._connections.close()
 
-    def _unavailable(self, why: str, outcome: str) -> CmsUnavailable:
-        if not self._closed:
+    def _unavailable(self, why: str, outcome: str, quiet: bool) -> CmsUnavailable:
+        if not self._closed and not quiet:
             self._log.warn(
                 "no usable answer from the CMS at {url}: {why}",
-                url=self._where,
+                url=self.where,
                 why=why,
                 outcome=outcome,
             )

@@ -15,11 +15,13 @@ from twisted_push.cms.connect import ConnectDialect, forwarded_headers
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.grants import Dialect, GrantKeeper, token_digest
 from twisted_push.cms.jwt import SubscriptionToken, TokenVerifier, looks_like_jwt
+from twisted_push.cms.messages import Messages
 from twisted_push.cms.nodejs import NodejsDialect
+from twisted_push.cms.reports import OnlineReports
 from twisted_push.config import CallbackConfig, SiteConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, EngineUnavailable, Refused
 from twisted_push.interfaces import IAuthenticator, IEngine
-from twisted_push.model import ConnectRequest, Grant
+from twisted_push.model import ChannelGrant, ConnectRequest, Grant
 from twisted_push.stats import SiteStats
 
 __all__ = ["MAX_TOKEN_LENGTH", "Gate", "make_gate"]
@@ -38,6 +40,8 @@ class Gate:
     A token that has the form of a JWT is checked against ``tokens`` and never shown to the CMS;
     without ``tokens`` it is a token like any other. A client without a token is asked about only
     if it sent one of the headers that are forwarded; else it is let in if the site says so.
+
+    ``messages`` and ``reports`` are there where the CMS is asked in the dialect ``nodejs``.
     """
 
     engine: IEngine
@@ -47,6 +51,8 @@ class Gate:
     keeper: GrantKeeper | None
     exchange: Exchange | None
     forward_headers: tuple[str, ...]
+    messages: Messages | None = None
+    reports: OnlineReports | None = None
 
     def authenticate(self, request: ConnectRequest) -> Deferred[Grant]:
         return Deferred.fromCoroutine(self._authenticate(request))
@@ -67,8 +73,15 @@ class Gate:
             return None
         return math.inf if expires_at is None else expires_at
 
+    async def change_channel(self, token: str, channel: str, added: ChannelGrant | None) -> None:
+        """Change what is kept for a token: see `GrantKeeper.change_channel`."""
+        if self.keeper is not None:
+            await self.keeper.change_channel(token, channel, added)
+
     def close(self) -> Deferred[None]:
         """End every question with `CmsUnavailable`; fires when all connections are gone."""
+        if self.reports is not None:
+            self.reports.close()
         closed = succeed(None) if self.exchange is None else self.exchange.close()
         if self.keeper is not None:
             self.keeper.close()
@@ -113,7 +126,7 @@ def make_gate(
 ) -> Gate:
     """Build the gate of a site; ``agent`` replaces the connections to the CMS, for tests."""
     callback = site.callback
-    exchange = keeper = None
+    exchange = keeper = messages = reports = None
     forward_headers: tuple[str, ...] = ()
     if callback is not None:
         exchange = Exchange(callback, reactor, stats, agent)
@@ -122,6 +135,9 @@ def make_gate(
         )
         if callback.dialect == "connect":
             forward_headers = callback.forward_headers
+        else:
+            messages = Messages(exchange, callback.service_key)
+            reports = OnlineReports(messages, reactor, callback.max_concurrent)
     return Gate(
         engine=engine,
         clock=reactor,
@@ -130,6 +146,8 @@ def make_gate(
         keeper=keeper,
         exchange=exchange,
         forward_headers=forward_headers,
+        messages=messages,
+        reports=reports,
     )
 
 

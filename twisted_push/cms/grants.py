@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
 from twisted_push.interfaces import IAuthenticator, IEngine
-from twisted_push.model import ConnectRequest, Grant
+from twisted_push.model import ChannelGrant, ConnectRequest, Grant
 
 __all__ = ["Dialect", "GrantKeeper", "token_digest"]
 
@@ -148,6 +148,21 @@ class GrantKeeper:
         waiter = flight.join()
         flight.start(self._search(digest, request)).addCallback(self._landed, digest, flight)
         return waiter
+
+    async def change_channel(self, token: str, channel: str, added: ChannelGrant | None) -> None:
+        """Add a channel to what is kept for a token, or take it out (None).
+
+        An answer that the CMS gives later overrides it; a logout or a kick stays.
+        """
+        digest = token_digest(token)
+        kept = await self._engine.grant_get(digest)
+        if kept is None:
+            return
+        channels = {name: grant for name, grant in kept.channels.items() if name != channel}
+        if added is not None:
+            channels[channel] = added
+        until = self._good_until(kept) + self._serve_stale
+        await self._engine.grant_put(digest, evolve(kept, channels=channels), until)
 
     def close(self) -> None:
         """End every search; those who wait get `CmsUnavailable`."""

@@ -1,10 +1,10 @@
 """The dialect ``nodejs``: what Drupal's nodejs module answers (spec: drupal-nodejs, section 4).
 
-A form post with the client's own message as JSON and the service key; an answer with PHP's loose
-types. Drupal 7 answers with the whole account (password hash, mail, roles) and the service key:
-only the fields named here are read, and nothing else of the answer is kept or passed on. What the
-answer repeats of the question (``authToken``, ``clientId``) is not believed: the answer goes to
-the client that was asked about.
+One message, ``authenticate`` (for the others see ``messages``): the client's own, with our word on
+who asks. Its answer has PHP's loose types. Drupal 7 answers with the whole account (password hash,
+mail, roles) and the service key: only the fields named here are read, and nothing else of the
+answer is kept or passed on. What the answer repeats of the question (``authToken``, ``clientId``)
+is not believed: the answer goes to the client that was asked about.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
 
 from attrs import field, frozen
 from msgspec import UNSET, Struct, UnsetType
 
 from twisted_push.cms.answers import channel_grants, malformed
 from twisted_push.cms.exchange import Exchange
+from twisted_push.cms.messages import FORM, form
 from twisted_push.errors import CmsUnavailable, Disconnect
-from twisted_push.jsontext import JsonError, Raw, decoder, encode
+from twisted_push.jsontext import JsonError, Raw, decoder
 from twisted_push.model import ConnectRequest, Grant
 
 __all__ = ["NodejsDialect"]
@@ -109,8 +109,7 @@ class NodejsDialect:
 
     async def ask(self, request: ConnectRequest) -> Grant:
         """Give the CMS's answer. Errors: see `Exchange.ask`; `Refused` is none of them."""
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return await self.exchange.ask(self._question(request), headers, read_answer)
+        return await self.exchange.ask(self._question(request), FORM, read_answer)
 
     def _question(self, request: ConnectRequest) -> bytes:
         """Give the form: the client's message, with our word on who asks for what."""
@@ -121,5 +120,4 @@ class NodejsDialect:
         message["authToken"] = request.token
         message["messageType"] = "authenticate"
         message["clientId"] = request.client
-        form = {"messageJson": encode(message), "serviceKey": self.service_key}
-        return urlencode(form).encode("ascii")
+        return form(message, self.service_key)

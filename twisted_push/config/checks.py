@@ -44,8 +44,6 @@ def _check_later(config: Config, faults: Faults) -> None:
             for name in ("client_subscribe", "client_publish"):
                 if getattr(namespace, name) == "cms":
                     faults.add(f"{path}.{name}", f"'cms' is {LATER}")
-            if namespace.client_history:
-                faults.add(f"{path}.client_history", f"true is {LATER}")
 
 
 def _check_listen(config: Config, faults: Faults) -> None:
@@ -118,12 +116,14 @@ def _check_namespaces(site: SiteConfig, path: str, faults: Faults) -> None:
         if namespace.prefix in seen and not faults.at(f"{here}.prefix"):
             faults.add(f"{here}.prefix", f"{namespace.prefix!r} is given twice")
         seen.add(namespace.prefix)
-        if (
-            namespace.recover
-            and not namespace.history_size
-            and not faults.at(f"{here}.history_size")
+        if not namespace.history_size and not faults.at(f"{here}.history_size"):
+            for name in ("recover", "client_history"):
+                if getattr(namespace, name):
+                    faults.add(f"{here}.{name}", "needs a history_size above 0")
+        if namespace.recovery_mode == "cache" and not (
+            namespace.recover or faults.at(f"{here}.recover")
         ):
-            faults.add(f"{here}.recover", "needs a history_size above 0")
+            faults.add(f"{here}.recovery_mode", "'cache' needs recover = true")
 
 
 def check_site_names(names: Iterable[str], faults: Faults) -> None:

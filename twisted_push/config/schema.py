@@ -88,6 +88,8 @@ class Limits:
     max_pending_commands: int = setting(integer(), 256)
     max_content_tokens: int = setting(integer(), 100000)
     """Per site: content tokens that wait for their page, or whose page is there."""
+    recovery_max_publication_limit: int = setting(integer(), 300)
+    """Most publications that a client recovers, or is given of a channel's history, at once."""
 
 
 @frozen(kw_only=True)
@@ -150,6 +152,8 @@ class Namespace:
     history_size: int = setting(integer(0), 0)
     history_ttl: float = setting(duration(), "10m")
     recover: bool = setting(boolean(), False)
+    recovery_mode: str = setting(choice("stream", "cache"), "stream")
+    """What is recovered: all that was missed, or the latest publication alone."""
     presence: bool = setting(boolean(), False)
     join_leave: bool = setting(boolean(), False)
     client_subscribe: str = setting(choice("deny", "token", "cms", "anyone"), "deny")

@@ -49,6 +49,7 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # max_channels_per_client = 128
 # max_pending_commands = 256
 # max_content_tokens = 100000      # per site
+# recovery_max_publication_limit = 300  # what a client recovers, or asks of a history, at once
 
 [sites.default]
 # The key with which the CMS posts messages (X-API-Key, or the service key of Drupal's module).
@@ -91,11 +92,13 @@ token_secret = "$token_secret"
 # prefix = "chat:"
 # history_size = 100
 # history_ttl = "10m"
-# recover = true
+# recover = true                   # give clients that come back what they missed
+# recovery_mode = "stream"         # stream: all of it; cache: the latest publication alone
 # presence = false
 # join_leave = false
 # client_subscribe = "deny"        # deny | token | anyone
 # client_publish = "deny"          # deny | subscriber | anyone
+# client_history = false
 # client_presence = false
 """)
 

@@ -1,23 +1,32 @@
-"""The engine of one process: everything in memory, nothing outlives it."""
+"""The engine of one process: everything in memory. With a journal it goes on after a restart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_push.history import Stream
+from twisted_push.engines.facts import Kind, Table
+from twisted_push.engines.journal.journal import Journal
+from twisted_push.engines.journal.records import Loaded
+from twisted_push.engines.journal.saving import Saving
+from twisted_push.engines.rights import ContentTokens, Rights
+from twisted_push.engines.streams import Placing, Streams
+from twisted_push.errors import EngineUnavailable, Overloaded
 from twisted_push.interfaces import IEngine, IEngineEvents
 from twisted_push.model import (
     ChannelOverlay,
     ClientInfo,
+    ContentToken,
     Grant,
     Publication,
+    Published,
+    PublishOptions,
     Recovered,
     StreamPosition,
 )
@@ -25,78 +34,101 @@ from twisted_push.presence import PresenceTable
 
 __all__ = ["MemoryEngine"]
 
-_K = TypeVar("_K")
+_T = TypeVar("_T")
 
 SWEEP_INTERVAL = 30.0
 """Seconds between two looks for what is over its time."""
 
-STREAM_LIFE = 86400.0
-"""Seconds that a stream's position outlives its last publication."""
-
-EMPTY_STREAM_LIFE = 60.0
-"""Seconds that the position of a stream without any publication outlives its last use."""
-
-REVOCATION_LIFE = 86400.0
-"""Seconds for which a kick beats an answer of the CMS that was on its way."""
-
-
-@define
-class _Channel:
-    stream: Stream = field(factory=Stream)
-    used_at: float = 0.0
-
-
-@define
-class _Cutoff:
-    """Grants that were issued up to ``at`` are refused; noted until ``until``."""
-
-    at: float
-    until: float
-
 
 @implementer(IEngine)
 class MemoryEngine:
-    """Does everything at once: each Deferred that it gives has already fired."""
+    """Holds everything in memory, and in ``journal``, if there is one, what outlives a restart.
 
-    def __init__(self, clock: IReactorTime) -> None:
+    Without a journal each Deferred that it gives has already fired. With one, what the CMS asks for
+    is answered when it is written, and refused while it cannot be. What serves clients goes on: a
+    new grant, a position or the use of a content token waits for the journal, but does not fail
+    with it.
+    """
+
+    def __init__(self, clock: IReactorTime, journal: Journal | None = None) -> None:
         self._clock = clock
+        self._journal = journal
         self._events: IEngineEvents | None = None
         self._subscribed: set[str] = set()
-        self._channels: dict[str, _Channel] = {}
         self._presence = PresenceTable()
-        self._grants: dict[bytes, tuple[Grant, float]] = {}
-        self._revoked_tokens: dict[bytes, float] = {}
-        self._logouts: dict[str, _Cutoff] = {}
-        self._kicks: dict[str, _Cutoff] = {}
-        self._overlays: dict[str, dict[str, ChannelOverlay]] = {}
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
+        self._running = False
+        self._empty()
+
+    def _empty(self) -> None:
+        """Begin with nothing."""
+        journal = self._journal
+        notes = journal.notes if journal is not None else None
+        self._streams = Streams(notes)
+        self._rights = Rights(notes)
+        self._contents = ContentTokens(notes)
+        self._saving: Saving | None = None
+        if journal is not None:
+            self._saving = Saving(self._streams, journal, self._announce, self._clock)
+            self._streams.watcher = self._saving
 
     def start(self, events: IEngineEvents) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._start(events))
+
+    async def _start(self, events: IEngineEvents) -> None:
+        self._running = True
+        if self._journal is not None:
+            loaded = await self._journal.open(self._clock, events.state)
+            if not self._running:
+                return
+            self._empty()
+            self._restore(loaded)
+            self._journal.begin([self._saving] if self._saving is not None else [])
         self._events = events
         self._sweeping.start(SWEEP_INTERVAL, now=False)
-        return succeed(None)
+
+    def _restore(self, loaded: Loaded) -> None:
+        """Take in what the journal has."""
+        if self._saving is not None:
+            self._saving.restore(loaded.streams)
+        tables: dict[Kind, Table[Any, Any]] = {
+            each.kind: each
+            for each in (*self._rights.tables, self._contents.table, self._streams.answers)
+        }
+        for kind, key, value, until in loaded.facts:
+            tables[kind].restore(key, value, until)
+        self._rights.restored()
+        self._contents.restored(self._clock.seconds())
 
     def stop(self) -> Deferred[None]:
+        self._running = False
         self._events = None
         if self._sweeping.running:
             self._sweeping.stop()
-        return succeed(None)
+        if self._journal is None:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._journal.close())
 
     # --- Channels ----------------------------------------------------------------------------
 
-    def publish(
-        self, publication: Publication, history_size: int, history_ttl: float
-    ) -> Deferred[tuple[StreamPosition | None, int]]:
-        if history_size:
-            now = self._clock.seconds()
-            channel = self._channels.setdefault(publication.channel, _Channel())
-            channel.used_at = now + history_ttl
-            publication = channel.stream.append(publication, history_size, history_ttl, now)
-        recipients = 0
-        if self._events is not None and publication.channel in self._subscribed:
-            recipients = self._events.publication_received(publication)
-        return succeed((publication.position, recipients))
+    def publish(self, publication: Publication, options: PublishOptions) -> Deferred[Published]:
+        placing = Placing(publication, options)
+        try:
+            if self._saving is not None:
+                return self._saving.publish(placing)
+            self._streams.plan(placing, self._clock.seconds())
+            return succeed(self._streams.apply(placing, self._announce))
+        except Exception:
+            return fail()
+        finally:
+            if self._saving is None:
+                self._streams.settle()
+
+    def _announce(self, publication: Publication) -> int:
+        if self._events is None or publication.channel not in self._subscribed:
+            return 0
+        return self._events.publication_received(publication)
 
     def subscribe(self, channel: str) -> Deferred[None]:
         self._subscribed.add(channel)
@@ -109,10 +141,29 @@ class MemoryEngine:
     def since(
         self, channel: str, position: StreamPosition | None, limit: int
     ) -> Deferred[Recovered]:
-        now = self._clock.seconds()
-        known = self._channels.setdefault(channel, _Channel())
-        known.used_at = max(known.used_at, now)
-        return succeed(known.stream.since(position, limit, now))
+        found = self._streams.since(channel, position, limit, self._clock.seconds())
+        return self._stands(channel, found)
+
+    def history(
+        self, channel: str, since: StreamPosition | None, limit: int, reverse: bool
+    ) -> Deferred[Recovered]:
+        found = self._streams.history(channel, since, limit, reverse, self._clock.seconds())
+        return self._stands(channel, found)
+
+    def _stands(self, channel: str, found: Recovered) -> Deferred[Recovered]:
+        """Give a position when it is one that a crash does not take back."""
+        if self._saving is None or self._saving.knows(channel):
+            return succeed(found)
+        return self._noted_if_possible(found)
+
+    def history_remove(self, channel: str) -> Deferred[None]:
+        if self._saving is None:
+            self._streams.clear(channel)
+            return succeed(None)
+        try:
+            return self._saving.remove(channel)
+        except EngineUnavailable as error:
+            return fail(error)
 
     def presence_add(self, channel: str, info: ClientInfo) -> Deferred[None]:
         if self._presence.add(channel, info) and self._events is not None:
@@ -131,84 +182,87 @@ class MemoryEngine:
     # --- Grants ------------------------------------------------------------------------------
 
     def grant_put(self, token: bytes | None, grant: Grant, until: float) -> Deferred[bool]:
-        if self._is_revoked(token, grant) or _beats(self._kicks.get(grant.user), grant):
+        now = self._clock.seconds()
+        known = self._rights.grant(token, now) if token is not None else None
+        if not self._rights.keep(token, grant, until, now):
             return succeed(False)
-        if token is not None:
-            self._grants[token] = (grant, until)
-        return succeed(True)
+        if token is None:
+            return succeed(True)
+        if known is not None and known.issued_at == grant.issued_at:
+            return self._noted(True)  # The CMS changed it, and has to know that this holds.
+        return self._noted_if_possible(True)  # Else it is asked again: nothing is lost.
 
     def grant_get(self, token: bytes) -> Deferred[Grant | None]:
-        grant, until = self._grants.get(token, (None, 0.0))
-        return succeed(grant if self._clock.seconds() < until else None)
+        return succeed(self._rights.grant(token, self._clock.seconds()))
 
     def grant_valid(self, token: bytes, grant: Grant) -> Deferred[bool]:
-        return succeed(not self._is_revoked(token, grant))
+        return succeed(self._rights.allows(token, grant, self._clock.seconds()))
 
     def grant_forget(self, user: str) -> Deferred[None]:
-        now = self._clock.seconds()
-        self._kicks[user] = _Cutoff(now, now + REVOCATION_LIFE)
-        for token in self._tokens_of(user):
-            del self._grants[token]
-        return succeed(None)
+        self._rights.forget(user, self._clock.seconds())
+        return self._noted(None)
 
     def revoke_token(self, token: bytes, until: float) -> Deferred[None]:
-        self._revoked_tokens[token] = max(until, self._revoked_tokens.get(token, 0.0))
-        self._grants.pop(token, None)
-        return succeed(None)
+        self._rights.revoke_token(token, until)
+        return self._noted(None)
 
     def revoke_user(self, user: str, until: float) -> Deferred[None]:
-        self._logouts[user] = _Cutoff(self._clock.seconds(), until)
-        for token in self._tokens_of(user):
-            self.revoke_token(token, until)
-        return succeed(None)
+        self._rights.revoke_user(user, until, self._clock.seconds())
+        return self._noted(None)
 
     def overlay_set(self, user: str, channel: str, overlay: ChannelOverlay) -> Deferred[None]:
-        self._overlays.setdefault(user, {})[channel] = overlay
-        return succeed(None)
+        self._rights.overlay(user, channel, overlay)
+        return self._noted(None)
 
     def overlays(self, user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
-        return succeed(dict(self._overlays.get(user, {})))
+        return succeed(self._rights.overlays(user, self._clock.seconds()))
 
-    def _is_revoked(self, token: bytes | None, grant: Grant) -> bool:
-        if token is not None and self._revoked_tokens.get(token, 0.0) > self._clock.seconds():
-            return True
-        return _beats(self._logouts.get(grant.user), grant)
+    # --- Content tokens ----------------------------------------------------------------------
 
-    def _tokens_of(self, user: str) -> list[bytes]:
-        return [token for token, (grant, _) in self._grants.items() if grant.user == user]
+    def content_put(self, token: bytes, content: ContentToken, limit: int) -> Deferred[None]:
+        try:
+            self._contents.put(token, content, limit, self._clock.seconds())
+        except Overloaded as error:
+            return fail(error)
+        return self._noted(None)
 
-    # --- What is over its time ---------------------------------------------------------------
+    def content_claim(
+        self, token: bytes, channel: str, holder: bytes
+    ) -> Deferred[ContentToken | None]:
+        held = self._contents.claim(token, channel, holder, self._clock.seconds())
+        return succeed(None) if held is None else self._noted_if_possible(held)
+
+    def content_release(self, token: bytes, expires_at: float) -> Deferred[None]:
+        self._contents.release(token, expires_at, self._clock.seconds())
+        if self._journal is not None:
+            self._journal.poke()  # After a restart it would have an end in any case.
+        return succeed(None)
+
+    # --- The journal, and time ---------------------------------------------------------------
+
+    def _noted(self, answer: _T) -> Deferred[_T]:
+        """Answer when what was changed is written; fail if it cannot be. It is in effect."""
+        if self._journal is None:
+            return succeed(answer)
+        return self._journal.written().addCallback(lambda _: answer)
+
+    def _noted_if_possible(self, answer: _T) -> Deferred[_T]:
+        """Answer when what was changed is written, or cannot be written now."""
+        if self._journal is None:
+            return succeed(answer)
+        written = self._journal.written()
+        written.addErrback(_pass_over)
+        return written.addCallback(lambda _: answer)
 
     def _sweep(self) -> None:
         now = self._clock.seconds()
-        _drop(self._grants, [key for key, (_, until) in self._grants.items() if until <= now])
-        revoked = self._revoked_tokens
-        _drop(revoked, [key for key, until in revoked.items() if until <= now])
-        for cutoffs in (self._logouts, self._kicks):
-            _drop(cutoffs, [user for user, cutoff in cutoffs.items() if cutoff.until <= now])
-        self._sweep_overlays(now)
-        for channel in self._channels.values():
-            channel.stream.trim(now)
-        _drop(self._channels, [n for n, c in self._channels.items() if self._is_over(n, c, now)])
-
-    def _is_over(self, name: str, channel: _Channel, now: float) -> bool:
-        """Tell whether nobody can ask for a stream's position any more.
-
-        Clients may make streams by asking for channels that nobody publishes into: those go soon.
-        """
-        life = STREAM_LIFE if channel.stream.top else EMPTY_STREAM_LIFE
-        return name not in self._subscribed and channel.used_at + life <= now
-
-    def _sweep_overlays(self, now: float) -> None:
-        for overlays in self._overlays.values():
-            _drop(overlays, [name for name, overlay in overlays.items() if overlay.until <= now])
-        _drop(self._overlays, [user for user, overlays in self._overlays.items() if not overlays])
+        self._rights.expire(now)
+        self._contents.table.expire(now)
+        self._streams.expire(now, self._subscribed.__contains__)
+        if self._journal is not None:
+            self._journal.tidy()
 
 
-def _beats(cutoff: _Cutoff | None, grant: Grant) -> bool:
-    return cutoff is not None and grant.issued_at <= cutoff.at
-
-
-def _drop(table: dict[_K, Any], keys: list[_K]) -> None:
-    for key in keys:
-        del table[key]
+def _pass_over(failure: Failure) -> None:
+    """Let a journal that cannot be written be nobody's fault."""
+    failure.trap(EngineUnavailable)

@@ -11,7 +11,9 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+from twisted.internet.defer import FirstError, gatherResults
+from twisted.python.failure import Failure
 
 from twisted_push.cms.grants import token_digest
 from twisted_push.errors import Disconnect, Refused
@@ -20,10 +22,12 @@ from twisted_push.model import (
     ChannelOverlay,
     ClientInfo,
     Publication,
-    PublishResult,
+    Published,
+    PublishOptions,
+    Recovered,
     StreamPosition,
 )
-from twisted_push.node.channels import Channels, Joined
+from twisted_push.node.channels import Channels
 from twisted_push.node.context import Context
 from twisted_push.session import Kind, Session, State, Subscription
 
@@ -38,16 +42,42 @@ A signed token that nobody else refuses is known until its own end.
 
 @frozen
 class Target:
-    """Whom a request means: a user, or one of its clients, or one client alone."""
+    """Whom a request means: a user, or one of its clients, or one client alone.
+
+    ``token``: every client that came with this token, and those to come. ``anonymous``: every
+    client without a user that is here now.
+    """
 
     user: str = ""
     client: str = ""
     session: str = ""
+    token: str = field(default="", repr=False)
+    anonymous: bool = False
+    _digest: bytes | None = field(init=False, repr=False)
+
+    @_digest.default
+    def _digest_of_token(self) -> bytes | None:
+        return token_digest(self.token) if self.token else None
 
     @property
     def whole_user(self) -> bool:
         """Whether all clients of the user are meant, those to come included."""
-        return bool(self.user) and not self.client and not self.session
+        return bool(self.user) and not (self.client or self.session or self.token)
+
+    @property
+    def named(self) -> bool:
+        """Whether anybody is meant."""
+        return bool(self.user or self.client or self.session or self.token or self.anonymous)
+
+    def means(self, session: Session) -> bool:
+        """Tell whether a session is meant."""
+        if self.client and session.client != self.client:
+            return False
+        if self.session and session.secret != self.session:
+            return False
+        if self._digest is not None and session.token_digest != self._digest:
+            return False
+        return not (self.user or self.anonymous) or session.user == self.user
 
 
 @frozen
@@ -85,20 +115,70 @@ class Backend:
         *,
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
+        extra: Mapping[str, bytes] | None = None,
+        exclude: str = "",
         skip_history: bool = False,
-    ) -> PublishResult:
-        """Publish JSON text into a channel; ``info`` names the client that did."""
+        idempotency_key: str = "",
+        version: int = 0,
+        version_epoch: str = "",
+    ) -> Published:
+        """Publish JSON text into a channel; ``info`` names the client that did.
+
+        ``tags``, ``extra``, ``exclude``: see `Publication`; what makes it one that was published
+        before: see `PublishOptions`.
+        """
         context = self._context
         context.policy.check_channel(channel)
         namespace = context.policy.namespace(channel)
+        time = int(context.clock.seconds() * 1000)
         publication = Publication(
-            channel, data, info=info, tags=tags, time=int(context.clock.seconds() * 1000)
+            channel, data, info=info, tags=tags, extra=extra, time=time, exclude=exclude
         )
-        size = 0 if skip_history else namespace.history_size
-        position, recipients = await context.engine.publish(
-            publication, size, namespace.history_ttl
+        options = PublishOptions(
+            history_size=0 if skip_history else namespace.history_size,
+            history_ttl=namespace.history_ttl,
+            idempotency_key=idempotency_key,
+            version=version,
+            version_epoch=version_epoch,
         )
-        return PublishResult(position, recipients)
+        return await context.engine.publish(publication, options)
+
+    # --- History -----------------------------------------------------------------------------
+
+    async def history(
+        self, channel: str, *, since: StreamPosition | None, limit: int, reverse: bool
+    ) -> Recovered:
+        """Give what a channel keeps: see `IEngine.history`.
+
+        Refused(108) where the namespace keeps none, Refused(112) if ``since`` leads nowhere.
+        """
+        self._check_history(channel)
+        found = await self._context.engine.history(channel, since, limit, reverse)
+        if not found.complete:
+            raise Refused(112)
+        return found
+
+    async def history_remove(self, channel: str) -> None:
+        """Let go of what a channel keeps. Refused(108) where the namespace keeps none."""
+        self._check_history(channel)
+        await self._context.engine.history_remove(channel)
+
+    async def positions(self, channels: Iterable[str]) -> Mapping[str, StreamPosition]:
+        """Give where channels stand, but for those that keep no history."""
+        policy = self._context.policy
+        names = list(dict.fromkeys(channels))
+        for name in names:
+            policy.check_channel(name)
+        names = [name for name in names if policy.namespace(name).history_size]
+        asking = [self._context.engine.since(name, None, 0) for name in names]
+        answers = gatherResults(asking, consumeErrors=True)
+        answers.addErrback(_first_cause)
+        found: list[Recovered] = await answers
+        return {name: each.position for name, each in zip(names, found, strict=True)}
+
+    def _check_history(self, channel: str) -> None:
+        self._context.policy.check_channel(channel)
+        self._context.policy.check_history(channel)
 
     # --- Channels of users -------------------------------------------------------------------
 
@@ -114,8 +194,7 @@ class Backend:
         """Give a user, or one of its clients, a channel; a user keeps it across page changes."""
         self._context.policy.check_channel(channel)
         self._check_named(target)
-        if target.whole_user:
-            await self._overlay(target.user, channel, granted)
+        await self._note(target, channel, granted)
         failed: Refused | None = None
         for session in self._find(target):
             subscription = Subscription(
@@ -127,43 +206,41 @@ class Backend:
                 if error.code != 105 and not session.closed:
                     failed = error  # Of this client; the others still get the channel.
                 continue
-            self._tell_subscribed(session, joined)
+            self._channels.tell_subscribed(session, joined)
         if failed is not None:
             raise failed
-
-    def _tell_subscribed(self, session: Session, joined: Joined) -> None:
-        subscription = joined.subscription
-        connecting = self._channels.connecting.get(session)
-        if connecting is not None:
-            connecting.given.append(joined)
-            return
-        recoverable = self._context.policy.namespace(subscription.channel).recover
-        frame = session.codec.subscribed(
-            subscription.channel, subscription.position, subscription.data, recoverable
-        )
-        session.deliver(frame)
-        for publication in joined.recovered.publications if joined.recovered else ():
-            session.deliver(session.codec.publication(publication), subscription.channel)
-        self._channels.go_live(session, subscription)
-        if session.state is State.CONNECTED:
-            session.owner.look_at(session)
 
     async def unsubscribe(self, target: Target, channel: str) -> None:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
         self._context.policy.check_channel(channel)
         self._check_named(target)
-        if target.whole_user:
-            await self._overlay(target.user, channel, None)
+        await self._note(target, channel, None)
         for session in self._find(target):
-            if session in self._channels.connecting:
-                self._channels.connecting[session].taken.add(channel)
-            if self._channels.leave(session, channel) is not None:
-                frame = session.codec.unsubscribed(channel, 2000, "server unsubscribe")
-                session.deliver(frame)
+            self._take(session, channel)
+        self._channels.presence.forget(target.means, channel)
 
-    async def _overlay(self, user: str, channel: str, added: ChannelGrant | None) -> None:
-        overlay = ChannelOverlay(self._context.clock.seconds(), added, self._until())
-        await self._context.engine.overlay_set(user, channel, overlay)
+    def remove_channel(self, channel: str) -> None:
+        """Take a channel from everybody who has it now; nothing of it is delivered any more."""
+        connecting = self._channels.connecting
+        for session in tuple(self._context.hub.clients.values()):
+            if channel in session.subscriptions or session in connecting:
+                self._take(session, channel)
+        self._channels.presence.forget(lambda session: True, channel)
+
+    def _take(self, session: Session, channel: str) -> None:
+        if session in self._channels.connecting:
+            self._channels.connecting[session].taken.add(channel)
+        if self._channels.leave(session, channel) is not None:
+            session.deliver(session.codec.unsubscribed(channel, 2000, "server unsubscribe"))
+
+    async def _note(self, target: Target, channel: str, added: ChannelGrant | None) -> None:
+        """Have the clients to come of a user or a token find a channel added, or taken (None)."""
+        context = self._context
+        if target.whole_user:
+            overlay = ChannelOverlay(context.clock.seconds(), added, self._until())
+            await context.engine.overlay_set(target.user, channel, overlay)
+        elif target.token:
+            await context.gate.change_channel(target.token, channel, added)
 
     # --- Connections -------------------------------------------------------------------------
 
@@ -175,11 +252,15 @@ class Backend:
         What is kept of the CMS's answers for the user goes as well: the CMS is asked again.
         """
         spared = frozenset(whitelist)
-        if target.whole_user:
+        if target.whole_user or target.anonymous:
             await self._context.engine.grant_forget(target.user)
         for session in self._find(target):
             if session.client not in spared:
                 self._finish(session, disconnect)
+        if not disconnect.reconnect:
+            self._channels.presence.forget(
+                lambda session: target.means(session) and session.client not in spared
+            )
 
     async def logout(self, *, token: str = "", user: str = "") -> None:
         """End a token, or all tokens of a user: close the connections, refuse from now on."""
@@ -199,6 +280,7 @@ class Backend:
             sessions = self._context.hub.of_user(user)
         for session in sessions:
             self._finish(session, Disconnect(3500))
+        self._channels.presence.forget(Target(user=user, token=token).means)
 
     async def refresh(
         self, target: Target, *, expired: bool, expire_at: float | None, info: bytes | None
@@ -210,7 +292,7 @@ class Backend:
                 continue
             if info is not None:
                 session.update_info(info)
-                self._channels.update_presence(session)
+                self._channels.presence.update(session)
             if expire_at is not None and session.grant is not None:
                 session.grant = evolve(session.grant, expires_at=expire_at or None)
                 session.owner.look_at(session)
@@ -256,6 +338,13 @@ class Backend:
             and (channel is None or channel in session.subscriptions)
         ]
 
+    async def knows_token(self, token: str) -> bool:
+        """Tell whether a client is here by a token, or the CMS's answer for it is kept."""
+        digest = token_digest(token)
+        if self._context.hub.of_token(digest):
+            return True
+        return await self._context.engine.grant_get(digest) is not None
+
     def users(self) -> Mapping[str, int]:
         """Give the users who are here, with the number of their clients; "" for anonymous."""
         return {user: len(sessions) for user, sessions in self._context.hub.users.items()}
@@ -280,7 +369,7 @@ class Backend:
         return self._context.clock.seconds() + TOMBSTONE
 
     def _check_named(self, target: Target) -> None:
-        if not (target.user or target.client or target.session):
+        if not target.named:
             raise Refused(107, "bad request: give user, client or session")
 
     def _find(self, target: Target) -> list[Session]:
@@ -289,14 +378,17 @@ class Backend:
         hub = self._context.hub
         if target.client:
             found = [hub.clients[target.client]] if target.client in hub.clients else []
-        elif target.user:
+        elif target.token:
+            found = list(hub.of_token(token_digest(target.token)))
+        elif target.user or target.anonymous:
             found = list(hub.of_user(target.user))
         else:
             found = list(hub.clients.values())
-        return [session for session in found if _means(target, session)]
+        return [session for session in found if target.means(session)]
 
 
-def _means(target: Target, session: Session) -> bool:
-    return (not target.user or session.user == target.user) and (
-        not target.session or session.secret == target.session
-    )
+def _first_cause(failure: Failure) -> Failure:
+    """Give the fault of the first that failed of those that are waited for together."""
+    failure.trap(FirstError)
+    cause: Failure = failure.value.subFailure
+    return cause

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred, DeferredLock
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from twisted_push.errors import Disconnect, EngineUnavailable, Refused
+from twisted_push.errors import Disconnect, Refused
 from twisted_push.interfaces import ICodec
 from twisted_push.model import ClientInfo, Publication, Recovered, StreamPosition
 from twisted_push.node.context import Context
-from twisted_push.session import Session, Subscription
+from twisted_push.node.interests import Interests
+from twisted_push.node.presence import Presence
+from twisted_push.session import Session, State, Subscription
 
-__all__ = ["RECOVERY_LIMIT", "Channels", "Connecting", "Joined"]
-
-RECOVERY_LIMIT = 300
-"""Most publications that a client recovers in one answer."""
-
-LINGER = 10.0
-"""Seconds for which the engine goes on with a channel that nobody here has any more."""
-
-_log = Logger()
+__all__ = ["Channels", "Connecting", "Joined"]
 
 
 @frozen
@@ -39,17 +30,6 @@ class Joined:
 
 
 @define
-class _Interest:
-    """How many clients here have a channel, or are about to.
-
-    ``asking`` is held by who asks the engine to announce it, and None once it does.
-    """
-
-    clients: int = 0
-    asking: DeferredLock | None = field(factory=DeferredLock)
-
-
-@define
 class Connecting:
     """What the CMS changes for a client between its grant and the reply that tells of it.
 
@@ -61,13 +41,17 @@ class Connecting:
 
 
 class Channels:
-    """The subscriptions of one site. ``connecting`` has the clients whose reply is not out."""
+    """The subscriptions of one site. ``connecting`` has the clients whose reply is not out.
+
+    ``on_leave`` is called whenever a client has a channel no more.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.on_leave: Callable[[Session, str], None] | None = None
         self.connecting: dict[Session, Connecting] = {}
-        self._interest: dict[str, _Interest] = {}
-        self._lingering: dict[str, float] = {}
+        self.presence = Presence(context)
+        self.interests = Interests(context, self.reset)
         self._making: dict[str, list[Subscription]] = {}
 
     async def join(
@@ -89,7 +73,7 @@ class Channels:
         session.subscriptions[channel] = subscription
         self._making.setdefault(channel, []).append(subscription)
         try:
-            await self._care(channel)
+            await self.interests.care(channel)
             recovered = await self._recover(channel, since)
         except BaseException:
             self.leave(session, channel)
@@ -98,6 +82,7 @@ class Channels:
             raise Refused(103)  # It was taken away while it was being made.
         if recovered is not None:
             subscription.position = recovered.position
+            self.interests.begins(channel, recovered.position)
         return Joined(subscription, recovered, was_recovering=since is not None)
 
     def taken_from(self, session: Session) -> Collection[str]:
@@ -106,13 +91,19 @@ class Channels:
         return connecting.taken if connecting is not None else ()
 
     async def _recover(self, channel: str, since: StreamPosition | None) -> Recovered | None:
-        namespace = self._context.policy.namespace(channel)
+        """Find out where a client begins, and what it missed. None without history."""
+        engine, policy = self._context.engine, self._context.policy
+        namespace = policy.namespace(channel)
         if not namespace.history_size:
             return None
-        if since is None or namespace.recover:
-            return await self._context.engine.since(channel, since, RECOVERY_LIMIT)
-        recovered = await self._context.engine.since(channel, None, RECOVERY_LIMIT)
-        return evolve(recovered, complete=False)
+        if since is None:
+            return await engine.since(channel, None, 0)
+        if not namespace.recover:
+            return evolve(await engine.since(channel, None, 0), complete=False)
+        if namespace.recovery_mode == "cache":
+            return _latest(await engine.history(channel, None, 1, True), since)
+        limit = policy.limits.recovery_max_publication_limit
+        return await engine.since(channel, since, limit)
 
     def go_live(self, session: Session, subscription: Subscription) -> None:
         """Deliver from now on, first what came while the subscription was being made."""
@@ -124,14 +115,40 @@ class Channels:
         self._context.hub.join(channel, session)
         top = subscription.position.offset if subscription.position else 0
         for publication in buffered:
+            if publication.exclude == session.client:
+                continue
             if publication.position is None or publication.position.offset > top:
                 session.deliver(session.codec.publication(publication), channel)
-        if self._has_presence(channel):
-            subscription.present = True
-            self._watch(self._context.engine.presence_add(channel, session.info(channel)))
+        self.presence.enter(session, channel)
 
-    def leave(self, session: Session, channel: str) -> Subscription | None:
-        """End a subscription, live or not; nothing of its channel is delivered after this."""
+    def tell_subscribed(self, session: Session, joined: Joined) -> None:
+        """Tell a client of a subscription that it did not ask for, and let it go live.
+
+        A client that is not told yet that it is connected, is told of this with that.
+        """
+        subscription = joined.subscription
+        connecting = self.connecting.get(session)
+        if connecting is not None:
+            connecting.given.append(joined)
+            return
+        recoverable = self._context.policy.namespace(subscription.channel).recover
+        frame = session.codec.subscribed(
+            subscription.channel, subscription.position, subscription.data, recoverable
+        )
+        session.deliver(frame)
+        for publication in joined.recovered.publications if joined.recovered else ():
+            session.deliver(session.codec.publication(publication), subscription.channel)
+        self.go_live(session, subscription)
+        if session.state is State.CONNECTED:
+            session.owner.look_at(session)
+
+    def leave(
+        self, session: Session, channel: str, *, returning: bool = False
+    ) -> Subscription | None:
+        """End a subscription, live or not; nothing of its channel is delivered after this.
+
+        ``returning``: the connection is lost, and the client may come back.
+        """
         subscription = session.subscriptions.get(channel)
         if subscription is None:
             return None
@@ -143,15 +160,11 @@ class Channels:
         else:
             self._context.hub.leave(channel, session)
             if subscription.present:
-                self._watch(self._context.engine.presence_remove(channel, info))
-        self._care_less(channel)
+                self.presence.leave(session, channel, info, returning)
+        self.interests.care_less(channel)
+        if self.on_leave is not None:
+            self.on_leave(session, channel)
         return subscription
-
-    def update_presence(self, session: Session) -> None:
-        """Tell the engine what is now known of a client."""
-        for channel, subscription in session.subscriptions.items():
-            if subscription.present:
-                self._watch(self._context.engine.presence_add(channel, session.info(channel)))
 
     # --- The fan-out -------------------------------------------------------------------------
 
@@ -162,10 +175,14 @@ class Channels:
         announcement and the last delivery, which keeps the order of a channel.
         """
         channel = publication.channel
+        if publication.position is not None:
+            self.interests.announced(channel, publication.position)
         for subscription in self._making.get(channel, ()):
             if subscription.buffer is not None:
                 subscription.buffer.append(publication)
-        recipients = self._fan_out(channel, lambda codec: codec.publication(publication))
+        recipients = self._fan_out(
+            channel, lambda codec: codec.publication(publication), publication.exclude
+        )
         self._context.stats.publications += 1
         self._context.stats.deliveries += recipients
         return recipients
@@ -180,56 +197,35 @@ class Channels:
         if self._context.policy.namespace(channel).join_leave:
             self._fan_out(channel, lambda codec: codec.left(channel, info))
 
-    def _fan_out(self, channel: str, encode: Callable[[ICodec], bytes]) -> int:
-        """Give every client of a channel its codec's frame, encoded once; give their number."""
-        frames: dict[ICodec, bytes] = {}
+    def _fan_out(
+        self, channel: str, encode: Callable[[ICodec], bytes | None], exclude: str = ""
+    ) -> int:
+        """Give every client of a channel its codec's frame, encoded once; give their number.
+
+        The client with the id ``exclude`` is left out.
+        """
+        frames: dict[ICodec, bytes | None] = {}
         sessions = tuple(self._context.hub.of_channel(channel))
+        left_out = self._context.hub.clients.get(exclude) if exclude else None
+        if left_out is not None:
+            sessions = tuple(session for session in sessions if session is not left_out)
         for session in sessions:
             codec = session.codec
-            frame = frames.get(codec)
-            if frame is None:
-                frame = frames[codec] = encode(codec)
-            session.deliver(frame, channel)
+            if codec not in frames:
+                frames[codec] = encode(codec)
+            session.deliver(frames[codec], channel)
         return len(sessions)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""
+        self.interests.begin_anew(channel)
         for session in tuple(self._context.hub.of_channel(channel)):
             session.end_later(Disconnect(3010))
 
-    # --- The engine's side -------------------------------------------------------------------
-
-    async def _care(self, channel: str) -> None:
-        """Return when the engine announces a channel here, for whichever client that was asked."""
-        interest = self._interest.setdefault(channel, _Interest())
-        interest.clients += 1
-        if self._lingering.pop(channel, None) is not None:
-            interest.asking = None
-        asking = interest.asking
-        if asking is None:
-            return
-        await asking.acquire()
-        try:
-            if interest.asking is not None:
-                await self._context.engine.subscribe(channel)
-                interest.asking = None
-        finally:
-            asking.release()
-
-    def _care_less(self, channel: str) -> None:
-        interest = self._interest[channel]
-        interest.clients -= 1
-        if interest.clients:
-            return
-        del self._interest[channel]
-        if interest.asking is None:  # Else the engine was never heard to announce it.
-            self._lingering[channel] = self._context.clock.seconds() + LINGER
-
-    def drop_lingering(self, now: float) -> None:
-        """Have the engine forget the channels that nobody came back to."""
-        for channel in [name for name, until in self._lingering.items() if until <= now]:
-            del self._lingering[channel]
-            self._watch(self._context.engine.unsubscribe(channel))
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self.interests.tick(now)
+        self.presence.tick(now)
 
     def _made(self, subscription: Subscription) -> None:
         making = self._making[subscription.channel]
@@ -237,13 +233,12 @@ class Channels:
         if not making:
             del self._making[subscription.channel]
 
-    def _has_presence(self, channel: str) -> bool:
-        namespace = self._context.policy.namespace(channel)
-        return namespace.presence or namespace.join_leave
 
-    def _watch(self, doing: Deferred[None]) -> None:
-        doing.addErrback(self._engine_failed)
+def _latest(found: Recovered, since: StreamPosition) -> Recovered:
+    """Give the answer to a client that wants the latest publication alone, and not again.
 
-    def _engine_failed(self, failure: Failure) -> None:
-        failure.trap(EngineUnavailable)
-        _log.warn("{site}: the engine failed: {why}", site=self._context.name, why=failure.value)
+    It is complete if that is there, or if the client has it already.
+    """
+    if found.position == since:
+        return evolve(found, publications=())
+    return evolve(found, complete=bool(found.publications))

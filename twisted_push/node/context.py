@@ -6,9 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from uuid import uuid4
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_push.cms.gate import Gate
+from twisted_push.errors import EngineUnavailable
 from twisted_push.hub import Hub
 from twisted_push.interfaces import IEngine
 from twisted_push.policy import Policy
@@ -16,6 +20,8 @@ from twisted_push.session import Session
 from twisted_push.stats import SiteStats
 
 __all__ = ["Context", "software_version"]
+
+_log = Logger()
 
 
 def software_version() -> str:
@@ -47,3 +53,11 @@ class Context:
     @started_at.default
     def _started_now(self) -> float:
         return self.clock.seconds()
+
+    def watch(self, doing: Deferred[None]) -> None:
+        """Let a call of the engine that nobody waits for fail with a line in the log."""
+        doing.addErrback(self._engine_failed)
+
+    def _engine_failed(self, failure: Failure) -> None:
+        failure.trap(EngineUnavailable)
+        _log.warn("{site}: the engine failed: {why}", site=self.name, why=failure.value)

@@ -25,7 +25,9 @@ from twisted_push.model import (
 )
 from twisted_push.node.backend import Backend
 from twisted_push.node.channels import Channels, Connecting, Joined
+from twisted_push.node.content import Content
 from twisted_push.node.context import Context
+from twisted_push.node.online import Online
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
 from twisted_push.wheel import Wheel
@@ -63,7 +65,10 @@ class Node:
         self.context = context
         self.channels = Channels(context)
         self.backend = Backend(context, self.channels, self.finish)
+        self.content = Content(context, self.channels, self.backend.publish)
+        self.online = Online(context)
         self.sessions: set[Session] = set()
+        self.sockets: dict[str, Session] = {}
         self.engine_connected = False
         self._wheel: Wheel[Session] = Wheel(TICK)
         self._ticking = LoopingCall(self._tick)
@@ -77,8 +82,11 @@ class Node:
 
     async def stop(self) -> None:
         """End, after `drain`."""
+        self.content.silence()
+        self.online.silence()
         for session in tuple(self.sessions):
             self.finish(session, Disconnect(3001))
+        self.channels.presence.close()
         if self._ticking.running:
             self._ticking.stop()
         await self.context.gate.close()
@@ -86,6 +94,8 @@ class Node:
 
     async def drain(self, seconds: float) -> None:
         """Tell every client to come back, a group at a time, spread over up to ``seconds``."""
+        self.content.silence()
+        self.online.silence()
         rounds = max(1, int(seconds / DRAIN_TICK))
         group = max(DRAIN_GROUP, -(-len(self.sessions) // rounds))
         while self.sessions:
@@ -93,6 +103,13 @@ class Node:
                 self.finish(session, Disconnect(3001))
             if self.sessions:
                 await deferLater(self.context.clock, DRAIN_TICK)
+
+    def of_socket(self, name: str) -> Session | None:
+        """Give the session that its client knows by this id.
+
+        It is the client id, but for the clients in ``sockets``: their library takes the secret.
+        """
+        return self.sockets.get(name) or self.context.hub.clients.get(name)
 
     def reconfigure(self, policy: Policy) -> None:
         """Take a new policy: keys, origins, namespaces, limits."""
@@ -119,6 +136,8 @@ class Node:
             opened_at=now,
             allowance=2.0 * limits.max_commands_per_second,
         )
+        # From here on, not from the connect: the peers of some transports count it from here.
+        session.next_ping = now + limits.ping_interval
         self.sessions.add(session)
         self.context.stats.accepted[transport.request.transport] += 1
         self._wheel.add(session, now + limits.stale_close_delay)
@@ -136,10 +155,13 @@ class Node:
             self.log_refusal(session.transport.request, disconnect.code, why)
         session.state = State.CLOSED
         self.sessions.discard(session)
+        self.sockets.pop(session.secret, None)
         self._wheel.discard(session)
         self.context.hub.remove(session)
+        returning = disconnect is None or disconnect.reconnect
         for channel in tuple(session.subscriptions):
-            self.channels.leave(session, channel)
+            self.channels.leave(session, channel, returning=returning)
+        self.online.left(session)
         session.waiting = None
         self.context.stats.closed[disconnect.code if disconnect else 0] += 1
         if disconnect is not None:
@@ -204,6 +226,7 @@ class Node:
             raise Disconnect(3500, "a token of another user")
         self.context.hub.remove(session)
         self._admit(session, grant, request.token)
+        self.online.refreshed(session)
         self.look_at(session)
         return grant
 
@@ -259,8 +282,8 @@ class Node:
     def _connected(self, session: Session) -> None:
         session.state = State.CONNECTED
         session.connected_at = self.context.clock.seconds()
-        session.next_ping = session.connected_at + self.context.policy.limits.ping_interval
         self.context.stats.connects += 1
+        self.online.arrived(session)
         self.look_at(session)
 
     # --- Deadlines ---------------------------------------------------------------------------
@@ -278,7 +301,9 @@ class Node:
 
     def _tick(self) -> None:
         now = self.context.clock.seconds()
-        self.channels.drop_lingering(now)
+        self.channels.tick(now)
+        self.content.tick(now)
+        self.online.tick(now)
         for session in self._wheel.due(now):
             if not session.closed:
                 self._check(session, now)

@@ -18,7 +18,7 @@ from twisted_push.cms.grants import GrantKeeper, token_digest
 from twisted_push.cms.nodejs import NodejsDialect
 from twisted_push.errors import NotConnected
 from twisted_push.interfaces import IAuthenticator
-from twisted_push.model import ConnectRequest
+from twisted_push.model import ChannelGrant, ConnectRequest
 
 ALICE = {"result": {"user": "alice", "channels": ["news"]}}
 DIGEST = sha256(b"token-of-alice").digest()
@@ -418,3 +418,45 @@ async def test_with_a_real_clock_and_a_real_server(raw_cms: Any) -> None:
     assert {(await one).user for one in waiting} == {"alice"}
     assert len(cms.requests) == 1
     await exchange.close()
+
+
+# --- Channels of a kept grant ----------------------------------------------------------------
+
+
+async def test_a_channel_is_added_to_what_is_kept_and_taken_out() -> None:
+    k = Keeper(ALICE)
+    k.ask()
+    await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant(info=b"1"))
+    assert k.ask().value.channels == {"news": ChannelGrant(), "chat": ChannelGrant(info=b"1")}
+    await k.keeper.change_channel("token-of-alice", "news", None)
+    await k.keeper.change_channel("token-of-alice", "never", None)
+    assert list(k.ask().value.channels) == ["chat"]
+    assert k.questions == 1
+    # For as long as it was kept before.
+    assert {until for _, _, until in k.engine.puts} == {NOW + 3600 + 600}
+    assert {grant.issued_at for _, grant, _ in k.engine.puts} == {NOW}
+
+
+async def test_nothing_is_kept_of_a_token_that_is_not_known() -> None:
+    k = Keeper(ALICE)
+    await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())
+    assert k.engine.puts == []
+    k.ask()
+    k.engine.revoked_tokens.add(DIGEST)
+    await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())
+    assert len(k.engine.puts) == 1
+
+
+async def test_a_later_answer_overrides_a_channel_that_was_added() -> None:
+    k = Keeper(ALICE, ttl=10)
+    k.ask()
+    await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())
+    k.clock.advance(11)
+    assert list(k.ask().value.channels) == ["news"]
+
+
+async def test_no_channel_is_changed_where_the_engine_cannot_say() -> None:
+    k = Keeper(ALICE)
+    k.engine.trouble = NotConnected()
+    with pytest.raises(NotConnected):
+        await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())

@@ -27,6 +27,7 @@ from twisted_push.policy import Policy
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.session import Session
 from twisted_push.stats import SiteStats
+from twisted_push.wheel import Wheel
 
 SECRET = "a-secret-of-the-site-with-32-bytes"
 KEY = "service-key-0123456789"
@@ -162,12 +163,14 @@ class Tab:
 
 
 class World:
-    """One site."""
+    """One site. ``callback`` is whether there is a CMS to ask, or how it is asked."""
+
+    cms_class: type[MemoryCms] = MemoryCms
 
     def __init__(
         self,
         *,
-        callback: bool = False,
+        callback: bool | Mapping[str, Any] = False,
         namespaces: tuple[Namespace, ...] = NAMESPACES,
         limits: Mapping[str, Any] | None = None,
         **site: Any,
@@ -176,7 +179,7 @@ class World:
         self.memory = MemoryEngine(self.clock)
         self.engine = SlowEngine(self.memory)
         self.stats = SiteStats()
-        self.cms = MemoryCms()
+        self.cms = self.cms_class()
         given: dict[str, Any] = {
             "name": "default",
             "anonymous": not callback,
@@ -186,9 +189,13 @@ class World:
             **site,
         }
         if callback:
-            given["callback"] = CallbackConfig(
-                url="http://cms.test/push", dialect="connect", service_key=KEY
-            )
+            asking: dict[str, Any] = {
+                "url": "http://cms.test/push",
+                "dialect": "connect",
+                "service_key": KEY,
+                **({} if isinstance(callback, bool) else callback),
+            }
+            given["callback"] = CallbackConfig(**asking)
         self.site = SiteConfig(**given)
         self.limits = Limits(**(limits or {}))
         engine = cast("IEngine", self.engine)
@@ -227,20 +234,39 @@ class World:
         return await self.node.backend.publish(channel, json.dumps(data).encode(), **options)
 
     def leftovers(self) -> dict[str, Any]:
-        """Give every table that is not empty: none, some seconds after the last client left."""
-        owners = {"hub": self.context.hub, "channels": self.node.channels, "node": self.node}
-        return {
+        """Give every table that is not empty: none, some seconds after the last client left.
+
+        Channels of content tokens may still be known, until those are over.
+        """
+        owners = {
+            "hub": self.context.hub,
+            "channels": self.node.channels,
+            "interests": self.node.channels.interests,
+            "presence": self.node.channels.presence,
+            "node": self.node,
+            "content": self.node.content,
+            "online": self.node.online,
+        }
+        if self.context.gate.reports is not None:
+            owners["reports"] = self.context.gate.reports
+        found: dict[str, Any] = {
             f"{owner}.{name}": value
             for owner, each in owners.items()
             for name, value in vars(each).items()
-            if isinstance(value, dict | set | list) and value
+            if isinstance(value, dict | set | list | Wheel) and value
         }
+        known = found.get("content._registered")
+        if known is not None and min(known.values()) > self.clock.seconds():
+            del found["content._registered"], found["content._ending"]
+        return found
 
     async def end(self) -> None:
         """Have everybody leave, and nothing be left."""
         for session in tuple(self.node.sessions):
             session.lost()
         self.advance(11)
+        assert self.leftovers() == {}
+        self.clock.advance(self.site.content_token_ttl + 0.25)
         assert self.leftovers() == {}
         await self.node.stop()
         assert self.clock.getDelayedCalls() == []

@@ -1,0 +1,252 @@
+"""Tells the CMS which users are online: ``userOnline`` and ``userOffline`` (dialect ``nodejs``).
+
+The CMS keeps a table of them. It may be down, slow, or refuse one user only; users come and go
+meanwhile. So what counts is the newest state of each user: there is one message per user at a
+time, none for a state that the CMS knows, and another attempt after each failure until the CMS
+knows the newest state. What it answers does not matter: a CMS without such a table says so, with
+status 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from twisted_push.cms.messages import Messages
+from twisted_push.errors import CmsUnavailable
+from twisted_push.wheel import Wheel
+
+__all__ = ["MAX_WAITING", "OnlineReports"]
+
+AT_ONCE = 4
+"""Most users that the CMS is told of at once: it has more important questions to answer."""
+
+MAX_WAITING = 10_000
+"""Most users who wait to be reported; beyond it the oldest is forgotten."""
+
+FIRST_DELAY = 1.0
+"""Seconds until the second attempt; each further one doubles it."""
+
+LONGEST_DELAY = 60.0
+"""Seconds between two attempts in the end."""
+
+LINE_EVERY = 60.0
+"""Least seconds between two lines of one kind in the log."""
+
+GRANULARITY = 0.25
+"""Seconds by which an attempt may be late; `OnlineReports.tick` is called as often."""
+
+
+@define(eq=False)
+class _Report:
+    """What is to be told of one user: the newest state, and whether it is being told."""
+
+    online: bool
+    sending: bool = False
+    failures: int = 0
+
+
+class OnlineReports:
+    """The reports of one site. There is no timer: `tick` is to be called again and again.
+
+    ``max_concurrent`` is how many questions the CMS is asked at once by everybody; reports take a
+    quarter of that at the most. While the CMS fails it is tried with one report at a time.
+    ``jitter`` gives 0 to 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        messages: Messages,
+        clock: IReactorTime,
+        max_concurrent: int,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        self._messages = messages
+        self._clock = clock
+        self._at_once = max(1, min(AT_ONCE, max_concurrent // 4))
+        self._jitter = jitter
+        self._closed = False
+        self._reports: dict[str, _Report] = {}  # In the order they came.
+        self._ready: dict[str, None] = {}
+        self._later: Wheel[str] = Wheel(GRANULARITY)
+        self._known_online: set[str] = set()
+        self._senders: set[Deferred[None]] = set()
+        self._failures = 0
+        self._paused_until = 0.0
+        self._lines = _Lines(self._log, messages.exchange.where)
+
+    @property
+    def waiting(self) -> int:
+        """How many users the CMS is yet to be told of."""
+        return len(self._ready) + len(self._later)
+
+    @property
+    def sending(self) -> int:
+        """How many it is being told of."""
+        return len(self._reports) - self.waiting
+
+    def report(self, user: str, online: bool) -> None:
+        """Have the CMS told that a user came or went, now or as soon as it listens."""
+        if self._closed:
+            return
+        report = self._reports.get(user)
+        if report is None:
+            report = self._reports[user] = _Report(online)
+            self._ready[user] = None
+        report.online = online
+        if online and not report.sending and user in self._known_online:
+            self._forget(user)  # It did not hear of the going.
+        elif self.waiting > MAX_WAITING:
+            self._drop_oldest()
+        self._send()
+
+    def tick(self, now: float) -> None:
+        """Do what is due at ``now``: further attempts, and lines in the log."""
+        if self._closed:
+            return
+        for user in self._later.due(now):
+            self._ready[user] = None
+        self._lines.write(now)
+        self._send()
+
+    def close(self) -> None:
+        """End: nothing more is told."""
+        self._closed = True
+        self._reports.clear()
+        self._ready.clear()
+        self._known_online.clear()
+        self._later = Wheel(GRANULARITY)
+        for sender in tuple(self._senders):
+            sender.cancel()
+
+    # --- Sending -----------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        while len(self._senders) < self._at_once and self._may_send():
+            sender = Deferred.fromCoroutine(self._send_in_turn())
+            self._senders.add(sender)
+            sender.addCallback(self._ended, sender)
+
+    def _may_send(self) -> bool:
+        if not self._ready or (self._failures and self.sending):
+            return False
+        return self._clock.seconds() >= self._paused_until
+
+    async def _send_in_turn(self) -> None:
+        """Tell of one user after the other, as long as there is one and the CMS listens."""
+        while self._may_send():
+            user = next(iter(self._ready))
+            del self._ready[user]
+            await self._tell(user, self._reports[user])
+
+    async def _tell(self, user: str, report: _Report) -> None:
+        report.sending, online = True, report.online
+        try:
+            await self._messages.tell("userOnline" if online else "userOffline", {"uid": user})
+        except CmsUnavailable as error:
+            self._failed(user, report, error)
+        except CancelledError:
+            return  # By `close`.
+        except Exception:
+            self._log.failure("a report of who is online failed")
+            self._reports.pop(user, None)
+            self._known_online.discard(user)
+        else:
+            self._told(user, report, online)
+
+    def _told(self, user: str, report: _Report, online: bool) -> None:
+        if self._closed:
+            return
+        self._failures, self._paused_until = 0, 0.0
+        self._lines.failing = ""
+        if online:
+            self._known_online.add(user)
+        else:
+            self._known_online.discard(user)
+        report.sending, report.failures = False, 0
+        if report.online == online:
+            del self._reports[user]
+        else:
+            self._ready[user] = None
+
+    def _failed(self, user: str, report: _Report, error: CmsUnavailable) -> None:
+        if self._closed:
+            return
+        now = self._clock.seconds()
+        self._lines.failing = error.why
+        self._known_online.discard(user)  # It may have heard it all the same.
+        report.sending = False
+        report.failures += 1
+        self._later.add(user, now + self._delay(report.failures))
+        if now >= self._paused_until:  # Else it is one of several that failed together.
+            self._failures += 1
+            self._paused_until = now + self._delay(self._failures)
+        if self.waiting > MAX_WAITING:
+            self._drop_oldest()
+
+    def _delay(self, failures: int) -> float:
+        """Give seconds: at least half of what is due, so that attempts do not come in step."""
+        longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
+        return longest * (0.5 + 0.5 * self._jitter())
+
+    def _ended(self, _: None, sender: Deferred[None]) -> None:
+        self._senders.discard(sender)
+
+    # --- Forgetting --------------------------------------------------------------------------
+
+    def _drop_oldest(self) -> None:
+        user = next(user for user, report in self._reports.items() if not report.sending)
+        self._forget(user)
+        self._known_online.discard(user)
+        self._lines.dropped += 1
+
+    def _forget(self, user: str) -> None:
+        del self._reports[user]
+        self._ready.pop(user, None)
+        self._later.discard(user)
+
+
+@define(eq=False)
+class _Lines:
+    """What the log says of reports: when they begin to fail and when they work again.
+
+    However many users come and go while the CMS is down, or however it wavers, there is a line
+    of a kind at most every `LINE_EVERY` seconds. ``failing`` says why they fail, if they do.
+    """
+
+    log: Logger
+    where: str
+    failing: str = ""
+    dropped: int = 0
+    _said_failing: bool = False
+    _state_after: float = 0.0
+    _dropped_after: float = 0.0
+
+    def write(self, now: float) -> None:
+        """Write what is new."""
+        if bool(self.failing) != self._said_failing and now >= self._state_after:
+            self._said_failing = not self._said_failing
+            self._state_after = now + LINE_EVERY
+            if self.failing:
+                self.log.warn(
+                    "the CMS at {url} cannot be told who is online: {why}; it is tried again",
+                    url=self.where,
+                    why=self.failing,
+                )
+            else:
+                self.log.info("the CMS at {url} is told who is online again", url=self.where)
+        if self.dropped and now >= self._dropped_after:
+            self._dropped_after = now + LINE_EVERY
+            self.log.warn(
+                "the CMS at {url} is not told of {count} users who came or went: too many wait",
+                url=self.where,
+                count=self.dropped,
+            )
+            self.dropped = 0

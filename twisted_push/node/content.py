@@ -1,0 +1,287 @@
+"""Content channels: a page of the CMS lets its own connection into a channel, by a token.
+
+The CMS registers a token for a channel and puts it into a page; the page's client joins with it.
+The engine keeps the tokens; here is who is in a channel by one: their seats. The first holder of a
+token keeps it: it comes back with the same token after its connection was lost.
+
+Source of the verbs and of the notice: the specification of Drupal's nodejs module, sections 1
+(``content/token*``) and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_push.cms.gate import MAX_TOKEN_LENGTH
+from twisted_push.cms.grants import token_digest
+from twisted_push.errors import EngineUnavailable, OutcomeUnknown, Overloaded, Refused
+from twisted_push.jsontext import encode
+from twisted_push.model import ContentToken, Published
+from twisted_push.node.channels import Channels, Joined
+from twisted_push.node.context import Context
+from twisted_push.session import Kind, Session, Subscription
+from twisted_push.wheel import Wheel
+
+__all__ = ["Content"]
+
+GRANULARITY = 0.25
+"""Seconds of one slot of the wheels."""
+
+_log = Logger()
+
+_Person = tuple[str, str | bytes | None]
+"""A user and nothing; or "" and what tells one anonymous client from another."""
+
+
+@define(eq=False)
+class _Seat:
+    """A session in a channel by a token. ``person`` is who sits here, in however many tabs."""
+
+    session: Session
+    content: ContentToken
+    digest: bytes = field(repr=False)
+    label: str = field(repr=False)
+    person: _Person = field(init=False, repr=False)
+
+    @person.default
+    def _who(self) -> _Person:
+        user = self.session.user
+        return user, None if user else (self.label or self.content.holder)
+
+
+@define
+class _Use:
+    """How many sessions here are in by a token or ask to be.
+
+    ``claimed`` is whether the engine may take it for one in use: then it is told of the end.
+    """
+
+    sessions: int = 0
+    claimed: bool = False
+
+
+class Content:
+    """The content tokens of one site, and who is in a channel by one of them."""
+
+    def __init__(
+        self,
+        context: Context,
+        channels: Channels,
+        publish: Callable[..., Awaitable[Published]],
+    ) -> None:
+        self._context = context
+        self._channels = channels
+        self._publish = publish
+        channels.on_leave = self._left_channel
+        self._registered: dict[str, float] = {}
+        self._ending: Wheel[str] = Wheel(GRANULARITY)
+        self._uses: dict[bytes, _Use] = {}
+        self._seats: dict[Session, dict[str, _Seat]] = {}
+        self._people: dict[str, dict[_Person, set[_Seat]]] = {}
+        self._leaving: Wheel[tuple[str, _Person]] = Wheel(GRANULARITY)
+        self._silent = False
+
+    def silence(self) -> None:
+        """Tell nobody of who leaves from now on: the server stops, and its clients come back."""
+        self._silent = True
+
+    # --- The CMS's side ----------------------------------------------------------------------
+
+    async def register(
+        self, channel: str, token: str, *, notify_on_leave: bool = False, data: bytes | None = None
+    ) -> None:
+        """Keep a token for a channel; one that was registered before begins anew.
+
+        ``notify_on_leave`` and ``data``: see `ContentToken`. Raises Refused (106, 107) and
+        EngineUnavailable.
+        """
+        policy = self._context.policy
+        policy.check_channel(channel)
+        digest = _digest(token)
+        if digest is None:
+            raise Refused(107, "bad request: token is empty, too long or no text")
+        limit = policy.limits.max_content_tokens
+        if channel not in self._registered and len(self._registered) >= limit:
+            raise _too_many()
+        until = self._until()
+        content = ContentToken(channel, until, notify_on_leave, data)
+        try:
+            await self._context.engine.content_put(digest, content, limit)
+        except Overloaded:
+            raise _too_many() from None
+        if digest in self._uses:
+            self._uses[digest].claimed = False  # That was of the registration before.
+        self._registered[channel] = until
+        self._ending.add(channel, until)
+
+    def exists(self, channel: str) -> bool:
+        """Tell whether a token of a channel is within its time, or somebody is in by one."""
+        if self._registered.get(channel, 0.0) > self._context.clock.seconds():
+            return True
+        return channel in self._people
+
+    def count(self) -> int:
+        """Give the number of channels that `exists`."""
+        return len(self._registered.keys() | self._people.keys())
+
+    def users(self, channel: str) -> list[tuple[str, str]]:
+        """Give the user ("" for anonymous) and the label of everybody who is in by a token.
+
+        A user is there once, in however many tabs; so is an anonymous client, by its label.
+        """
+        found = (next(iter(seats)) for seats in self._people.get(channel, {}).values())
+        return [(seat.session.user, seat.label) for seat in found]
+
+    # --- The client's side -------------------------------------------------------------------
+
+    async def join(
+        self, session: Session, channel: str, token: str, *, label: str = ""
+    ) -> ContentToken:
+        """Let a connected session into a channel, and give what the CMS said of its token.
+
+        The channel is live afterwards, and the client was told where its dialect does so.
+        ``label`` tells anonymous clients from each other in `users`. Raises Refused (103 for a
+        token that is not good, or for who left meanwhile; 106, 107) and EngineUnavailable.
+        """
+        policy = self._context.policy
+        policy.check_channel(channel)
+        digest = _digest(token)
+        if digest is None:
+            raise Refused(103)
+        before = session.subscriptions.get(channel)
+        if before is None:
+            policy.check_channel_count(len(session.subscriptions))
+        self._uses.setdefault(digest, _Use()).sessions += 1
+        try:
+            content = await self._claim(session, channel, digest)
+            joined = await self._enter(session, channel, before)
+        except BaseException:
+            self._used(digest)
+            raise
+        self._sit(_Seat(session, content, digest, label))
+        if joined is not None:
+            self._channels.tell_subscribed(session, joined)
+        return content
+
+    async def _claim(self, session: Session, channel: str, digest: bytes) -> ContentToken:
+        """Have the engine give a token to who holds it first. Raises Refused(103)."""
+        holder = session.token_digest or token_digest(session.client)
+        try:
+            content = await self._context.engine.content_claim(digest, channel, holder)
+        except (CancelledError, OutcomeUnknown):
+            self._uses[digest].claimed = True
+            raise
+        if content is None:
+            raise Refused(103)
+        self._uses[digest].claimed = True
+        return content
+
+    async def _enter(
+        self, session: Session, channel: str, before: Subscription | None
+    ) -> Joined | None:
+        """Give a session the channel; None if it has it already.
+
+        ``before`` is how it had it when it asked: if that is over, it was taken away meanwhile.
+        Raises Refused(103) for this, and for a session that has ended.
+        """
+        here = session.subscriptions.get(channel)
+        if before is not None and here is not before:
+            raise Refused(103)
+        if here is not None:
+            return None
+        return await self._channels.join(session, Subscription(channel, Kind.CONTENT))
+
+    # --- Seats -------------------------------------------------------------------------------
+
+    def _sit(self, seat: _Seat) -> None:
+        """Enter a seat; it takes the place of another that the session has in the channel."""
+        channel = seat.content.channel
+        old = self._seats.get(seat.session, {}).get(channel)
+        if old is not None:
+            self._vacate(old)
+        self._seats.setdefault(seat.session, {})[channel] = seat
+        self._people.setdefault(channel, {}).setdefault(seat.person, set()).add(seat)
+        self._leaving.discard((channel, seat.person))
+
+    def _vacate(self, seat: _Seat) -> None:
+        channel, person = seat.content.channel, seat.person
+        of_session = self._seats[seat.session]
+        del of_session[channel]
+        if not of_session:
+            del self._seats[seat.session]
+        people = self._people[channel]
+        people[person].discard(seat)
+        if not people[person]:
+            del people[person]
+        if not people:
+            del self._people[channel]
+        self._used(seat.digest)
+
+    def _used(self, digest: bytes) -> None:
+        """Take notice that a session is done with a token; after the last, its end is set."""
+        use = self._uses[digest]
+        use.sessions -= 1
+        if use.sessions:
+            return
+        del self._uses[digest]
+        if use.claimed:
+            releasing = self._context.engine.content_release(digest, self._until())
+            releasing.addErrback(self._engine_failed)
+
+    def _left_channel(self, session: Session, channel: str) -> None:
+        """Take notice that a session lost a channel: it was finished, or the CMS took it."""
+        seat = self._seats.get(session, {}).get(channel)
+        if seat is None:
+            return
+        self._vacate(seat)
+        if seat.content.notify_on_leave and not self._silent:
+            grace = self._context.policy.site.presence.online_grace
+            due = self._context.clock.seconds() + grace
+            self._leaving.add((channel, seat.person), due)
+
+    # --- Time --------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Forget what is over, and tell of those who left and did not come back."""
+        for channel in self._ending.due(now):
+            del self._registered[channel]
+        for channel, person in self._leaving.due(now):
+            if person not in self._people.get(channel, {}):  # Else there is another tab.
+                Deferred.fromCoroutine(self._tell_left(channel, person[0]))
+
+    async def _tell_left(self, channel: str, user: str) -> None:
+        data = encode({"uid": user or 0, "type": "disconnect"})
+        extra = {"contentChannelNotification": b"true"}
+        try:
+            await self._publish(channel, data, extra=extra, skip_history=True)
+        except EngineUnavailable as error:
+            self._warn(error)
+
+    def _until(self) -> float:
+        return self._context.clock.seconds() + self._context.policy.site.content_token_ttl
+
+    def _engine_failed(self, failure: Failure) -> None:
+        failure.trap(EngineUnavailable)
+        self._warn(failure.value)
+
+    def _warn(self, why: BaseException | None) -> None:
+        _log.warn("{site}: the engine failed: {why}", site=self._context.name, why=why)
+
+
+def _digest(token: str) -> bytes | None:
+    """Give what the engine knows a token by; None if it can be no token."""
+    if not 0 < len(token) <= MAX_TOKEN_LENGTH:
+        return None
+    try:
+        return token_digest(token)
+    except UnicodeEncodeError:  # Half of a surrogate pair.
+        return None
+
+
+def _too_many() -> Refused:
+    return Refused(106, "limit exceeded: too many content tokens")

@@ -1,0 +1,87 @@
+"""Who is in a channel, as the engine is told of it.
+
+A client whose connection is lost may be a page that changes: it stays present for some seconds
+(``presence.online_grace``), so that its user never vanishes in between. One that was sent away, or
+that left the channel, is gone at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted_push.model import ClientInfo
+from twisted_push.node.context import Context
+from twisted_push.session import Session
+from twisted_push.wheel import Wheel
+
+__all__ = ["Presence"]
+
+GRANULARITY = 0.25
+"""Seconds by which a client may be present too long; `Presence.tick` is called as often."""
+
+
+class Presence:
+    """Enters the clients of one site as present, and takes them out.
+
+    At most ``limits.max_connections`` clients that are gone are present all the same.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leaving: dict[Session, dict[str, ClientInfo]] = {}
+        self._due: Wheel[Session] = Wheel(GRANULARITY)
+
+    def enter(self, session: Session, channel: str) -> None:
+        """Enter a client, where the channel's namespace has presence."""
+        namespace = self._context.policy.namespace(channel)
+        if namespace.presence or namespace.join_leave:
+            session.subscriptions[channel].present = True
+            self._add(session, channel)
+
+    def update(self, session: Session) -> None:
+        """Tell the engine what is now known of a client."""
+        for channel, subscription in session.subscriptions.items():
+            if subscription.present:
+                self._add(session, channel)
+
+    def _add(self, session: Session, channel: str) -> None:
+        adding = self._context.engine.presence_add(channel, session.info(channel))
+        self._context.watch(adding)
+
+    def leave(self, session: Session, channel: str, info: ClientInfo, returning: bool) -> None:
+        """Take out a client that was entered; one that may be ``returning`` after the grace."""
+        grace = self._context.policy.site.presence.online_grace
+        here = session in self._leaving
+        room = here or len(self._leaving) < self._context.policy.limits.max_connections
+        if not (returning and grace and room):
+            self._context.watch(self._context.engine.presence_remove(channel, info))
+            return
+        self._leaving.setdefault(session, {})[channel] = info
+        self._due.add(session, self._context.clock.seconds() + grace)
+
+    def forget(self, meant: Callable[[Session], bool], channel: str | None = None) -> None:
+        """Take out the clients that are ``meant`` of those that are gone: from one channel or all.
+
+        For the CMS, which took the channel from them or wants them away.
+        """
+        for session in [each for each in self._leaving if meant(each)]:
+            self._take_out(session, channel)
+
+    def tick(self, now: float) -> None:
+        """Take out those whose grace is over."""
+        for session in self._due.due(now):
+            self._take_out(session)
+
+    def close(self) -> None:
+        """Take out everybody who is gone: the server stops."""
+        self.forget(lambda session: True)
+
+    def _take_out(self, session: Session, channel: str | None = None) -> None:
+        channels = self._leaving[session]
+        for name in [channel] if channel is not None else list(channels):
+            info = channels.pop(name, None)
+            if info is not None:
+                self._context.watch(self._context.engine.presence_remove(name, info))
+        if not channels:
+            del self._leaving[session]
+            self._due.discard(session)
