@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.application.strports import service as listen_service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
@@ -24,33 +24,26 @@ from twisted.python.usage import UsageError
 from twisted.web.client import Agent
 from twisted.web.resource import Resource
 
-from twisted_push.backend.api import Api
-from twisted_push.cms.gate import make_gate
-from twisted_push.config import CallbackConfig, Config, SiteConfig, check_endpoint
+from twisted_push.assembly import Assembly
+from twisted_push.config import SHORT_KEY, CallbackConfig, Config, check_endpoint
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
-from twisted_push.dialects.centrifugal import CentrifugalDialect
-from twisted_push.engines.memory import MemoryEngine
 from twisted_push.errors import ConfigErrors
-from twisted_push.interfaces import ITransport, Receiver
-from twisted_push.node.context import Context, software_version
+from twisted_push.node.context import software_version
 from twisted_push.node.node import Node
-from twisted_push.ops.health import Health, Ready
 from twisted_push.ops.logs import observer
-from twisted_push.ops.metrics import Metrics
 from twisted_push.policy import Policy
-from twisted_push.protocols.centrifugal import CentrifugalCodec
-from twisted_push.stats import SiteStats
 from twisted_push.systemd import Notifier
-from twisted_push.transports.door import Door
-from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, text_frame
 from twisted_push.web import GuardedSite
 
 __all__ = ["Options", "PushService", "makeService"]
 
 OTHER_FILES = 100
 """Open files that are no connections of browsers: listeners, callbacks, logs."""
+
+LAST_MOMENT = 1.0
+"""Seconds that clients have, at the end, for reading that they are sent away, and for going."""
 
 _log = Logger()
 
@@ -119,31 +112,17 @@ class PushService(Service):
         self._demo = demo
         self._log_observer = log_observer
         self.config = config
-        self.nodes = [_make_node(site, config, reactor) for site in config.sites.values()]
-        self._dialects = {node: CentrifugalDialect(node) for node in self.nodes}
-        self._codec = CentrifugalCodec(text_frame)
-        self.door = Door(self.nodes, config)
-        self._websocket = WebSocketEndpoint(self.door, self._accept, reactor)
-        self._echo = WebSocketEndpoint(self.door, _echo, reactor)
+        self.assembly = Assembly(config, reactor)
+        self.nodes = self.assembly.nodes
         self._ports = self._make_ports()
         self._watchdog = LoopingCall(notifier.alive)
         self._watchdog.clock = reactor
 
-    def _accept(self, node: Node, transport: ITransport) -> Receiver:
-        return node.accept(transport, self._codec, self._dialects[node])
-
     # --- Where it listens --------------------------------------------------------------------
 
     def _make_ports(self) -> Sequence[tuple[str, Service]]:
-        public = Resource()
-        backend = Resource() if self.config.backend_listen else public
-        for tree in {public, backend}:
-            tree.putChild(b"health", Health())
-            tree.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
-        self._fill_public(public)
-        self._fill_backend(backend)
-        trees = [(endpoint, public) for endpoint in self.config.listen]
-        trees += [(endpoint, backend) for endpoint in self.config.backend_listen]
+        trees = [(endpoint, self.assembly.public) for endpoint in self.config.listen]
+        trees += [(endpoint, self.assembly.backend) for endpoint in self.config.backend_listen]
         ports = [(e, listen_service(e, self._site(tree), self._reactor)) for e, tree in trees]
         if self._demo is not None:
             endpoint = f"tcp:{self._demo.demo_port}:interface=127.0.0.1"
@@ -153,19 +132,6 @@ class PushService(Service):
 
     def _site(self, tree: Resource) -> GuardedSite:
         return GuardedSite(tree, self._reactor, lambda: self.config.limits.max_body_size)
-
-    def _fill_public(self, root: Resource) -> None:
-        connection = Resource()
-        connection.putChild(b"websocket", self._websocket)
-        root.putChild(b"connection", connection)
-        if self.config.debug_echo:
-            debug = Resource()
-            debug.putChild(b"echo", self._echo)
-            root.putChild(b"debug", debug)
-
-    def _fill_backend(self, root: Resource) -> None:
-        root.putChild(b"api", Api(self.nodes, self._reactor))
-        root.putChild(b"metrics", Metrics(self.nodes))
 
     # --- The beginning -----------------------------------------------------------------------
 
@@ -200,6 +166,7 @@ class PushService(Service):
     async def _start(self) -> None:
         for node in self.nodes:
             await node.start()
+            _warn_of_short_keys(node)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         if self._notifier.watchdog is not None:
             self._watchdog.start(self._notifier.watchdog / 2)
@@ -240,9 +207,7 @@ class PushService(Service):
         self.config = evolve(
             self.config, limits=config.limits, trusted_proxies=config.trusted_proxies
         )
-        self.door.config = self.config
-        self._websocket.apply_limits()
-        self._echo.apply_limits()
+        self.assembly.apply(self.config)
         for node in self.nodes:
             old = node.context.policy.site
             new = config.sites.get(node.context.name, old)
@@ -251,6 +216,7 @@ class PushService(Service):
                 keys=new.keys,
                 allowed_origins=new.allowed_origins,
                 namespaces=new.namespaces,
+                content_token_ttl=new.content_token_ttl,
             )
             node.reconfigure(Policy(site, config.limits))
 
@@ -263,15 +229,36 @@ class PushService(Service):
 
     async def _stop(self) -> None:
         self._notifier.stopping()
-        self.door.closed = True
+        self.assembly.door.closed = True
         await DeferredList([Deferred.fromCoroutine(_closed(port)) for _, port in self._ports])
         seconds = self.config.limits.shutdown_timeout
         draining = [Deferred.fromCoroutine(node.drain(seconds)) for node in self.nodes]
         await DeferredList(draining, consumeErrors=True)
         for node in self.nodes:
             await node.stop()
+        await self._see_off()
         if self._watchdog.running:
             self._watchdog.stop()
+
+    async def _see_off(self) -> None:
+        """Wait until the clients are gone, or the last moment is over.
+
+        What they were told last is not written before a later turn of the reactor.
+        """
+        end = self._reactor.seconds() + LAST_MOMENT
+        while self.assembly.door.connections and self._reactor.seconds() < end:
+            await deferLater(self._reactor, LAST_MOMENT / 20)
+
+
+def _warn_of_short_keys(node: Node) -> None:
+    for key in node.context.policy.site.keys:
+        if key.short:
+            _log.warn(
+                "{site}: the key {id} has fewer than {least} characters and may be guessed",
+                site=node.context.name,
+                id=key.id,
+                least=SHORT_KEY,
+            )
 
 
 def _raise_file_limit(connections: int) -> None:
@@ -303,6 +290,8 @@ def _needing_restart(old: Config, new: Config) -> list[str]:
         "log_level",
         "log_format",
         "debug_echo",
+        "nodejs_path",
+        "socketio_path",
     )
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     if set(old.sites) != set(new.sites):
@@ -323,18 +312,6 @@ def _without_key(setting: object) -> object:
     if isinstance(setting, CallbackConfig) and setting.dialect == "connect":
         return evolve(setting, service_key="")
     return setting
-
-
-def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
-    engine = MemoryEngine(reactor)
-    stats = SiteStats()
-    gate = make_gate(site, engine, reactor, stats)
-    context = Context(site.name, Policy(site, config.limits), engine, gate, reactor, stats)
-    return Node(context)
-
-
-def _echo(node: Node, transport: ITransport) -> Receiver:
-    return EchoReceiver(transport)
 
 
 def _make_demo(demo: DemoSettings, reactor: Any) -> Any:

@@ -178,13 +178,16 @@ def answer(
     body: bytes,
     content_type: str = "text/plain; charset=utf-8",
 ) -> bytes:
-    """Set status and headers of an answer and give its body."""
+    """Set status and headers of an answer and give its body, which is none for HEAD.
+
+    Else twisted.web would log the request with its address, and that may hold a secret.
+    """
     request.setResponseCode(status, RESPONSES.get(status, b"Refused"))
     request.setHeader(b"Content-Type", content_type.encode("ascii"))
     request.setHeader(b"Content-Length", b"%d" % len(body))
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
-    return body
+    return b"" if request.method == b"HEAD" else body
 
 
 def answer_json(request: Request, status: int, value: object) -> bytes:

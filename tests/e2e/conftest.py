@@ -13,6 +13,12 @@ from tests.e2e.raw_client import RawClient
 from tests.e2e.server import KEY, TOKEN_SECRET, PushServer, make_server
 
 HERE = Path(__file__).parent
+NODE_PACKAGES = (
+    "centrifuge",
+    "playwright-core",
+    *(f"socket.io-client-{version}" for version in (1, 2, 3, 4)),
+    "ws",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +34,7 @@ def node() -> str:
     found = shutil.which("node")
     if found is None:
         pytest.skip("node is not installed: no test with Node.js is run")
-    for package in ("centrifuge", "ws", "playwright-core"):
+    for package in NODE_PACKAGES:
         if not (HERE / "node_modules" / package).is_dir():
             pytest.skip(f"{package} is missing: run `npm install` in tests/e2e")
     return found

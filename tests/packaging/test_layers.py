@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"node"}),
     frozenset({"dialects"}),
     frozenset({"transports", "backend", "ops", "demo", "systemd", "questions"}),
+    frozenset({"assembly"}),
     frozenset({"service", "cli"}),
 )
 LAYER_OF = {unit: number for number, units in enumerate(LAYERS) for unit in units}

@@ -18,25 +18,31 @@ from twisted_push.protocols.centrifugal import (
     MAX_COMMANDS,
     METHODS,
     CentrifugalCodec,
-    ChannelParams,
     Command,
+    error_reply,
+    read_commands,
+    reply,
+)
+from twisted_push.protocols.centrifugal_shapes import (
+    ChannelParams,
     ConnectParams,
     ConnectResult,
+    HistoryParams,
+    HistoryResult,
     Position,
     PresenceResult,
     PresenceStatsResult,
+    PublicationShape,
     PublishParams,
     RefreshParams,
     RefreshResult,
     RpcParams,
+    Since,
     SubscribeParams,
     SubscribeResult,
-    error_reply,
     info_shape,
     publication_shape,
     raw,
-    read_commands,
-    reply,
     subscribe_result,
 )
 
@@ -224,6 +230,8 @@ def test_an_unknown_method_is_a_refusal_and_is_not_repeated(method: str) -> None
         ("presence", '{"channel":[]}'),
         ("presence_stats", "{}"),
         ("history", "{}"),
+        ("history", '{"channel":"a","limit":-2}'),
+        ("history", '{"channel":"a","since":7}'),
         ("rpc", '{"method":1}'),
         ("refresh", '{"token":{}}'),
         ("sub_refresh", '{"channel":1}'),
@@ -268,6 +276,11 @@ def test_the_fields_of_each_command() -> None:
         '"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","data":[]}}'
     ) == SubscribeParams("a", "t", True, "e", 7, True, True)
     assert params('{"id":1,"unsubscribe":{"channel":"a"}}') == ChannelParams("a")
+    assert params('{"id":1,"history":{"channel":"a"}}') == HistoryParams("a", 0, None, False)
+    assert params(
+        '{"id":1,"history":{"channel":"a","limit":-1,"since":{"offset":7,"epoch":"e"},'
+        '"reverse":true}}'
+    ) == HistoryParams("a", -1, Since(7, "e"), True)
     assert params('{"id":1,"publish":{"channel":"a","data":[1, 2]}}') == PublishParams(
         "a", Raw(b"[1, 2]")
     )
@@ -359,6 +372,13 @@ def reply_of(message: bytes) -> Any:
             SubscribeResult(recoverable=True, epoch="e", recovered=True, was_recovering=True),
             b'{"id":7,"subscribe":{"recoverable":true,"epoch":"e","recovered":true,'
             b'"was_recovering":true}}',
+        ),
+        ("history", HistoryResult(), b'{"id":7,"history":{}}'),
+        (
+            "history",
+            HistoryResult([PublicationShape(Raw(b"1"), 7, time=5)], "e", 7),
+            b'{"id":7,"history":{"publications":[{"data":1,"offset":7,"time":5}],"epoch":"e",'
+            b'"offset":7}}',
         ),
         ("refresh", RefreshResult(), b'{"id":7,"refresh":{}}'),
         ("presence", PresenceResult({}), b'{"id":7,"presence":{"presence":{}}}'),

@@ -57,7 +57,7 @@ def test_a_good_file(parse: Parse) -> None:
 
 
 def test_every_fault_is_told_at_once_and_no_secret(parse: Parse) -> None:
-    text = 'log_level = "loud"\nlisten = []\ncolour = 1\n' + site("anonymous = 3", key="short-key")
+    text = 'log_level = "loud"\nlisten = []\ncolour = 1\n' + site("anonymous = 3", key="short")
     with pytest.raises(UsageError) as caught:
         parse(text)
     said = str(caught.value)
@@ -168,7 +168,7 @@ def test_a_reload_takes_keys_origins_namespaces_limits(log: Log) -> None:
     assert policy.allows_origin("https://new.test", "push.test")
     assert policy.subscribes_by("n:1") == "anyone"
     assert reloading.service.nodes[0].max_outbox == 5000
-    assert reloading.service.door.config.limits.max_outbox == 5000
+    assert reloading.service.assembly.door.config.limits.max_outbox == 5000
     assert [line for line in log.lines if line.startswith("reloaded")]
     assert not [line for line in log.lines if "restart" in line]
 
@@ -176,7 +176,8 @@ def test_a_reload_takes_keys_origins_namespaces_limits(log: Log) -> None:
 def test_limits_reach_connections_to_come() -> None:
     reloading = Reloading(site(""))
     reloading.reload("[limits]\nmax_message_size = 1234\n" + site(""))
-    websocket: Any = reloading.service._websocket
+    connection: Any = reloading.service.assembly.public.children[b"connection"]
+    websocket = connection.children[b"websocket"]
     assert websocket._factory.maxMessagePayloadSize == 1234
     assert websocket._factory.maxFramePayloadSize == 1234
 

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from twisted_push.backend.keys import find_key
 from twisted_push.backend.methods import Methods
 from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded, Refused
 from twisted_push.jsontext import JsonError
@@ -44,7 +45,7 @@ class Api(Resource):
         fault = bad_header(request)
         if fault is not None:
             return self._refuse(request, 400, Refused(107, f"bad request: {fault}"))
-        found = self._authenticate(header(request, "X-API-Key") or "")
+        found = find_key(self._nodes, header(request, "X-API-Key") or "")
         if found is None:
             return self._unauthorized(request)
         if request.method != b"POST":
@@ -58,15 +59,6 @@ class Api(Resource):
         answering = Deferred.fromCoroutine(self._answer(request, *found))
         answering.addCallback(self._write, request, gone)
         return NOT_DONE_YET
-
-    def _authenticate(self, presented: str) -> tuple[Node, ServiceKey] | None:
-        """Find whose key this is. Every site is asked, so that time tells nothing."""
-        found = None
-        for node in self._nodes:
-            key = node.context.policy.service_key(presented)
-            if key is not None:
-                found = (node, key)
-        return found
 
     def _unauthorized(self, request: Request) -> bytes:
         given = header(request, "X-API-Key") is not None

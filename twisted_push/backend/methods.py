@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from itertools import groupby, islice
 from typing import Any
 
 import msgspec
 from attrs import asdict, frozen
 from msgspec import Raw
+from twisted.internet.defer import Deferred
 
 from twisted_push.backend import requests
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
 from twisted_push.jsontext import JsonError, decoder
-from twisted_push.model import ChannelGrant, ClientInfo, ServiceKey, StreamPosition
+from twisted_push.model import (
+    ChannelGrant,
+    ClientInfo,
+    Published,
+    ServiceKey,
+    StreamPosition,
+)
 from twisted_push.node.backend import Backend, Target
 from twisted_push.node.node import Node
+from twisted_push.protocols.centrifugal_shapes import publication_shape
 from twisted_push.session import Session
 
 __all__ = ["MAX_ITEMS", "Method", "Methods"]
 
 MAX_ITEMS = 10_000
 """Most channels of a broadcast, and most commands of a batch."""
+
+MAX_POSITIONS = 1_000
+"""Most channels whose positions are asked for at once."""
+
+TOGETHER = 50
+"""Most publishes that are begun before the first is answered, so that the engine has them at once.
+
+Few enough that those of one request do not fill what it lets wait.
+"""
 
 Result = Mapping[str, object]
 
@@ -46,6 +64,9 @@ class Methods:
             "disconnect": Method("manage", decoder(requests.Disconnect), _disconnect),
             "refresh": Method("manage", decoder(requests.Refresh), _refresh),
             "logout": Method("manage", decoder(requests.Logout), _logout),
+            "history": Method("read", decoder(requests.History), _history),
+            "history_remove": Method("manage", decoder(requests.ChannelRequest), _history_remove),
+            "position": Method("read", decoder(requests.Positions), _position),
             "presence": Method("read", decoder(requests.ChannelRequest), _presence),
             "presence_stats": Method("read", decoder(requests.ChannelRequest), _presence_stats),
             "channels": Method("read", decoder(requests.Channels), _channels),
@@ -74,10 +95,17 @@ class Methods:
         return await method.run(node.backend, method.read(body))
 
     async def _batch(self, node: Node, key: ServiceKey, batch: requests.Batch) -> Result:
-        """Carry out commands in their order; one that fails fails alone."""
+        """Carry out commands in their order; one that fails fails alone.
+
+        Publishes that follow one another are begun together, and the engine keeps their order.
+        """
         if len(batch.commands) > MAX_ITEMS:
             raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} commands")
-        return {"replies": [await self._one(node, key, item) for item in batch.commands]}
+        replies: list[Result] = []
+        for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
+            most = TOGETHER if publishes else 1
+            replies += await _in_groups((self._one(node, key, item) for item in items), most)
+        return {"replies": replies}
 
     async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw]) -> Result:
         if len(item) != 1:
@@ -86,6 +114,14 @@ class Methods:
         if name == "batch":
             return _error(Refused(107, "bad request: a batch in a batch"))
         return await _result_or_error(self.run(node, key, name, bytes(body)), name)
+
+
+async def _in_groups(doings: Iterator[Coroutine[Any, Any, Result]], most: int) -> list[Result]:
+    """Do all, in their order, ``most`` at a time; give what they give. They raise nothing."""
+    results: list[Result] = []
+    while group := [Deferred.fromCoroutine(doing) for doing in islice(doings, most)]:
+        results += [await each for each in group]
+    return results
 
 
 async def _result_or_error(doing: Awaitable[Result], name: str) -> Result:
@@ -113,46 +149,88 @@ def _target(request: Any) -> Target:
     return Target(request.user, request.client, request.session)
 
 
-def _check_supported(request: requests.PublishOptions) -> None:
+def _check(request: requests.PublishOptions) -> None:
     """Refuse what would be promised but not kept."""
-    for name in ("idempotency_key", "version", "version_epoch"):
-        if getattr(request, name):
-            raise Refused(108, f"not available: {name} is not supported yet")
     if request.delta:
         raise Refused(108, "not available: delta is not supported")
+    if request.version_epoch and not request.version:
+        raise Refused(107, "bad request: version_epoch needs a version")
 
 
 async def _publish_into(
     backend: Backend, channel: str, request: requests.Publish | requests.Broadcast
 ) -> Result:
-    result = await backend.publish(
-        channel, bytes(request.data), tags=request.tags, skip_history=request.skip_history
+    published = await backend.publish(
+        channel,
+        bytes(request.data),
+        tags=request.tags,
+        skip_history=request.skip_history,
+        idempotency_key=request.idempotency_key or "",
+        version=request.version or 0,
+        version_epoch=request.version_epoch or "",
     )
-    position = result.position
-    place = {} if position is None else {"offset": position.offset, "epoch": position.epoch}
-    return {**place, "recipients": result.recipients}
+    return _published(published)
+
+
+def _published(published: Published) -> Result:
+    place = _place(published.position) if published.position else {}
+    again = {"duplicate": True} if published.duplicate else {}
+    return {**place, "recipients": published.recipients, **again}
+
+
+def _place(position: StreamPosition) -> Result:
+    return {"offset": position.offset, "epoch": position.epoch}
+
+
+def _position_of(since: requests.Since | None) -> StreamPosition | None:
+    return StreamPosition(since.offset, since.epoch) if since else None
 
 
 async def _publish(backend: Backend, request: requests.Publish) -> Result:
-    _check_supported(request)
+    _check(request)
     return await _publish_into(backend, request.channel, request)
 
 
 async def _broadcast(backend: Backend, request: requests.Broadcast) -> Result:
-    _check_supported(request)
+    _check(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
-    publishing = (_publish_into(backend, channel, request) for channel in request.channels)
-    return {"responses": [await _result_or_error(each, "result") for each in publishing]}
+    publishing = (
+        _result_or_error(_publish_into(backend, channel, request), "result")
+        for channel in request.channels
+    )
+    return {"responses": await _in_groups(publishing, TOGETHER)}
+
+
+async def _history(backend: Backend, request: requests.History) -> Result:
+    found = await backend.history(
+        request.channel,
+        since=_position_of(request.since),
+        limit=request.limit,
+        reverse=request.reverse,
+    )
+    shapes = [publication_shape(publication) for publication in found.publications]
+    return {"publications": shapes, **_place(found.position)}
+
+
+async def _history_remove(backend: Backend, request: requests.ChannelRequest) -> Result:
+    await backend.history_remove(request.channel)
+    return {}
+
+
+async def _position(backend: Backend, request: requests.Positions) -> Result:
+    if len(request.channels) > MAX_POSITIONS:
+        raise Refused(106, f"limit exceeded: at most {MAX_POSITIONS} channels")
+    found = await backend.positions(request.channels)
+    return {"positions": {channel: _place(position) for channel, position in found.items()}}
 
 
 async def _subscribe(backend: Backend, request: requests.Subscribe) -> Result:
-    since = request.recover_since
     await backend.subscribe(
         _target(request),
         request.channel,
         ChannelGrant(_text(request.info), _text(request.data)),
-        since=StreamPosition(since.offset, since.epoch) if since else None,
+        since=_position_of(request.recover_since),
         expires_at=float(request.expire_at) if request.expire_at else None,
     )
     return {}

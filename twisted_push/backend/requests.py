@@ -1,7 +1,8 @@
 """The requests of the HTTP API: what each method takes. A field that is not here is refused.
 
-Source: the client protocol's specification, section 6; ``connections``, ``users`` and ``logout``
-are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where not given.
+Source: the client protocol's specification, section 6; ``position``, ``connections``, ``users``
+and ``logout`` are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where not
+given.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ __all__ = [
     "Connections",
     "Disconnect",
     "DisconnectCode",
+    "History",
     "Logout",
     "Nothing",
+    "Positions",
     "Publish",
     "PublishOptions",
     "Refresh",
@@ -32,6 +35,12 @@ __all__ = [
 UnixTime = Annotated[int, Meta(ge=0, le=2**53)]
 """Unix seconds."""
 
+Name = Annotated[str, Meta(max_length=255)]
+"""What a publisher names something by."""
+
+Version = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A whole number that grows, such as a time in nanoseconds; 0 for none."""
+
 
 class PublishOptions(Struct, kw_only=True):
     """What may be said of a publication, whatever it goes into."""
@@ -39,9 +48,9 @@ class PublishOptions(Struct, kw_only=True):
     skip_history: bool = False
     tags: dict[str, str] | None = None
     delta: bool = False
-    idempotency_key: str | None = None
-    version: int | None = None
-    version_epoch: str | None = None
+    idempotency_key: Name | None = None
+    version: Version | None = None
+    version_epoch: Name | None = None
 
 
 class Publish(PublishOptions, forbid_unknown_fields=True):
@@ -116,9 +125,24 @@ class Refresh(Struct, forbid_unknown_fields=True):
 
 
 class ChannelRequest(Struct, forbid_unknown_fields=True):
-    """``presence`` and ``presence_stats``."""
+    """``presence``, ``presence_stats`` and ``history_remove``."""
 
     channel: str
+
+
+class History(Struct, forbid_unknown_fields=True):
+    """``history``; ``limit`` 0: only the position, -1: all."""
+
+    channel: str
+    limit: Annotated[int, Meta(ge=-1)] = 0
+    since: Since | None = None
+    reverse: bool = False
+
+
+class Positions(Struct, forbid_unknown_fields=True):
+    """``position``."""
+
+    channels: list[str]
 
 
 class Channels(Struct, forbid_unknown_fields=True):

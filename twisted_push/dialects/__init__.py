@@ -1,3 +1,6 @@
-"""Families of wire formats over the same node: what clients send becomes its verbs."""
+"""Families of wire formats over the same node: what clients send becomes its verbs.
 
-__all__ = ["centrifugal"]
+``work`` is what the dialects have in common.
+"""
+
+__all__ = ["centrifugal", "nodejs", "work"]

@@ -1,18 +1,18 @@
 """The native dialect: commands of the client protocol become verbs of the node.
 
-Commands of one client are carried out one after the other, in their order: so replies that
-depend on each other keep theirs. Sources: the client protocol's specification, sections 1 to 4.
+Sources: the client protocol's specification, sections 1 to 4.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from msgspec import Struct
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from twisted_push.dialects.work import Work
 from twisted_push.errors import (
     ERROR_MESSAGES,
     CmsUnavailable,
@@ -27,10 +27,17 @@ from twisted_push.node.channels import Joined
 from twisted_push.node.node import Connected, Node
 from twisted_push.protocols.centrifugal import (
     CentrifugalCodec,
-    ChannelParams,
     Command,
+    error_reply,
+    read_commands,
+    reply,
+)
+from twisted_push.protocols.centrifugal_shapes import (
+    ChannelParams,
     ConnectParams,
     ConnectResult,
+    HistoryParams,
+    HistoryResult,
     PresenceResult,
     PresenceStatsResult,
     PublishParams,
@@ -38,12 +45,9 @@ from twisted_push.protocols.centrifugal import (
     RefreshResult,
     SubscribeParams,
     SubscribeResult,
-    error_reply,
     info_shape,
     publication_shape,
     raw,
-    read_commands,
-    reply,
     subscribe_result,
 )
 from twisted_push.session import Kind, Session, State, Subscription
@@ -59,6 +63,7 @@ class CentrifugalDialect:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._work = Work(node, self._command)
         self._handlers: dict[str, Callable[[Session, Command], Awaitable[None]]] = {
             "connect": self._connect,
             "subscribe": self._subscribe,
@@ -66,7 +71,7 @@ class CentrifugalDialect:
             "publish": self._publish,
             "presence": self._presence,
             "presence_stats": self._presence_stats,
-            "history": self._not_available,
+            "history": self._history,
             "rpc": self._not_available,
             "send": self._send,
             "refresh": self._refresh,
@@ -78,7 +83,6 @@ class CentrifugalDialect:
 
     def received(self, session: Session, payload: bytes) -> None:
         """Take one message of a client: its commands begin, or wait for those before them."""
-        limits = self._node.context.policy.limits
         try:
             commands = read_commands(payload)
         except ProtocolError as error:
@@ -89,35 +93,12 @@ class CentrifugalDialect:
                 return
             if command.params is None:
                 session.pong_due = None
-            elif session.work is None:
-                self._start(session, command)
-            elif (
-                session.waiting is not None and len(session.waiting) >= limits.max_pending_commands
-            ):
-                self._node.finish(session, Disconnect(3013), "too many commands wait")
             else:
-                session.waiting = session.waiting or deque()
-                session.waiting.append(command)
+                self._work.take(session, command, len(payload) // len(commands))
 
     def received_binary(self, session: Session) -> None:
         """Refuse what can only be the protobuf form of the protocol."""
         self._node.finish(session, Disconnect(3506), "a binary message")
-
-    def _start(self, session: Session, command: Command) -> None:
-        work = Deferred.fromCoroutine(self._carry_out(session, command))
-        if not work.called:
-            session.work = work
-
-    async def _carry_out(self, session: Session, command: Command) -> None:
-        """Carry out a command and those that came meanwhile."""
-        try:
-            await self._command(session, command)
-            while session.waiting and not session.closed:
-                await self._command(session, cast("Command", session.waiting.popleft()))
-        except CancelledError:
-            pass  # The session was finished meanwhile.
-        finally:
-            session.work = session.waiting = None
 
     async def _command(self, session: Session, command: Command) -> None:
         """Carry out one command; every refusal becomes an answer here."""
@@ -156,6 +137,12 @@ class CentrifugalDialect:
 
     def _answer(self, session: Session, message: bytes) -> None:
         session.deliver(cast("CentrifugalCodec", session.codec).frame(message))
+
+    def _answer_of(self, session: Session, channel: str, command: Command, result: Struct) -> None:
+        """Answer with publications of a channel; with a refusal if it is taken away before."""
+        frame = cast("CentrifugalCodec", session.codec).frame
+        refusal = frame(error_reply(command, Refused(103)))
+        session.deliver(frame(reply(command, result)), channel, refusal)
 
     # --- The connection ----------------------------------------------------------------------
 
@@ -241,9 +228,7 @@ class CentrifugalDialect:
         result.expires, result.ttl = _expiry(
             subscription.expires_at, self._node.context.clock.seconds()
         )
-        frame = cast("CentrifugalCodec", session.codec).frame
-        refusal = frame(error_reply(command, Refused(103)))
-        session.deliver(frame(reply(command, result)), params.channel, refusal)
+        self._answer_of(session, params.channel, command, result)
         self._node.channels.go_live(session, subscription)
         if subscription.expires_at is not None:
             self._node.look_at(session)
@@ -283,6 +268,27 @@ class CentrifugalDialect:
         info = session.info(params.channel)
         await self._node.backend.publish(params.channel, bytes(params.data), info=info)
         self._answer(session, reply(command))
+
+    async def _history(self, session: Session, command: Command) -> None:
+        params = cast("HistoryParams", command.params)
+        policy = self._node.context.policy
+        policy.check_channel(params.channel)
+        subscribed = params.channel in session.subscriptions
+        policy.check_client_history(params.channel, subscribed=subscribed)
+        most = policy.limits.recovery_max_publication_limit
+        since = params.since
+        found = await self._node.backend.history(
+            params.channel,
+            since=StreamPosition(since.offset, since.epoch) if since else None,
+            limit=most if params.limit < 0 else min(params.limit, most),
+            reverse=params.reverse,
+        )
+        if params.channel not in session.subscriptions:
+            raise Refused(103)  # It was taken away meanwhile.
+        shapes = [publication_shape(publication) for publication in found.publications]
+        place = found.position
+        result = HistoryResult(shapes, place.epoch, place.offset)
+        self._answer_of(session, params.channel, command, result)
 
     async def _presence(self, session: Session, command: Command) -> None:
         clients = await self._clients_of(session, command)

@@ -1,3 +1,3 @@
 """Codecs: wire formats as pure functions of bytes and values."""
 
-__all__ = ["centrifugal"]
+__all__ = ["centrifugal", "engineio", "nodejs", "socketio"]

@@ -15,193 +15,46 @@ Fields that are empty, zero or false are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from attrs import frozen
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 from zope.interface import implementer
 
-from twisted_push.errors import ProtocolError, Refused
+from twisted_push.errors import Disconnect, ProtocolError, Refused
 from twisted_push.interfaces import ICodec
 from twisted_push.jsontext import JsonError, decoder, encode, one_line
 from twisted_push.model import ClientInfo, Publication, StreamPosition
+from twisted_push.protocols.centrifugal_shapes import (
+    Anything,
+    ChannelParams,
+    ConnectParams,
+    HistoryParams,
+    PublishParams,
+    Push,
+    Pushed,
+    RefreshParams,
+    RefreshResult,
+    RpcParams,
+    SubscribeParams,
+    info_shape,
+    publication_shape,
+    subscribe_result,
+)
 
 __all__ = [
     "METHODS",
     "CentrifugalCodec",
-    "ChannelParams",
     "Command",
-    "ConnectParams",
-    "ConnectResult",
-    "Position",
-    "PresenceResult",
-    "PresenceStatsResult",
-    "PublishParams",
-    "RefreshParams",
-    "RefreshResult",
-    "RpcParams",
-    "SubscribeParams",
-    "SubscribeResult",
     "error_reply",
-    "info_shape",
-    "publication_shape",
-    "raw",
     "read_commands",
     "reply",
-    "subscribe_result",
 ]
 
 MAX_COMMANDS = 1000
 """Most commands that one message may hold."""
-
-
-class Position(Struct):
-    """A position that a client brings for a channel of the server's choice."""
-
-    recover: bool = False
-    epoch: str = ""
-    offset: int = 0
-
-
-class ConnectParams(Struct):
-    """``connect``: what the client presents."""
-
-    token: str = ""
-    data: Raw | UnsetType = UNSET
-    subs: dict[str, Position] = {}
-    name: str = ""
-    version: str = ""
-
-
-class SubscribeParams(Struct):
-    """``subscribe``: the channel, and where the client left off."""
-
-    channel: str
-    token: str = ""
-    recover: bool = False
-    epoch: str = ""
-    offset: int = 0
-    positioned: bool = False
-    recoverable: bool = False
-
-
-class ChannelParams(Struct):
-    """``unsubscribe``, ``presence``, ``presence_stats``, ``history``."""
-
-    channel: str
-
-
-class PublishParams(Struct):
-    """``publish``."""
-
-    channel: str
-    data: Raw
-
-
-class RpcParams(Struct):
-    """``rpc``."""
-
-    method: str = ""
-    data: Raw | UnsetType = UNSET
-
-
-class RefreshParams(Struct):
-    """``refresh``, and ``sub_refresh`` with a channel."""
-
-    token: str = ""
-    channel: str = ""
-
-
-class _Anything(Struct):
-    """A command without fields that matter."""
-
-
-class InfoShape(Struct, omit_defaults=True):
-    """ClientInfo on the wire."""
-
-    user: str
-    client: str
-    conn_info: Raw | UnsetType = UNSET
-    chan_info: Raw | UnsetType = UNSET
-
-
-class PublicationShape(Struct, omit_defaults=True):
-    """Publication on the wire."""
-
-    data: Raw
-    offset: int = 0
-    info: InfoShape | UnsetType = UNSET
-    tags: Mapping[str, str] | UnsetType = UNSET
-    time: int = 0
-
-
-class SubscribeResult(Struct, omit_defaults=True):
-    """What a subscription begins with."""
-
-    recoverable: bool = False
-    positioned: bool = False
-    epoch: str = ""
-    offset: int = 0
-    publications: list[PublicationShape] = []
-    recovered: bool = False
-    was_recovering: bool = False
-    data: Raw | UnsetType = UNSET
-    expires: bool = False
-    ttl: int = 0
-
-
-class ConnectResult(Struct, omit_defaults=True):
-    """What a connection begins with; ``ping`` and ``ttl`` in seconds, ``time`` unix ms."""
-
-    client: str
-    version: str
-    subs: dict[str, SubscribeResult] = {}
-    data: Raw | UnsetType = UNSET
-    expires: bool = False
-    ttl: int = 0
-    ping: int = 0
-    pong: bool = False
-    session: str = ""
-    node: str = ""
-    time: int = 0
-
-
-class RefreshResult(Struct, omit_defaults=True):
-    """A connection's or subscription's new end, ``ttl`` seconds from now."""
-
-    client: str = ""
-    version: str = ""
-    expires: bool = False
-    ttl: int = 0
-
-
-class PresenceResult(Struct):
-    """Who is in a channel, by client."""
-
-    presence: dict[str, InfoShape]
-
-
-class PresenceStatsResult(Struct):
-    """How many are in a channel."""
-
-    num_clients: int
-    num_users: int
-
-
-class _Push(Struct, omit_defaults=True):
-    channel: str = ""
-    pub: PublicationShape | UnsetType = UNSET
-    join: dict[str, InfoShape] | UnsetType = UNSET
-    leave: dict[str, InfoShape] | UnsetType = UNSET
-    subscribe: SubscribeResult | UnsetType = UNSET
-    unsubscribe: dict[str, Any] | UnsetType = UNSET
-    refresh: RefreshResult | UnsetType = UNSET
-
-
-class _Pushed(Struct):
-    push: _Push
 
 
 METHODS: Mapping[str, type[Struct]] = {
@@ -211,12 +64,12 @@ METHODS: Mapping[str, type[Struct]] = {
     "publish": PublishParams,
     "presence": ChannelParams,
     "presence_stats": ChannelParams,
-    "history": ChannelParams,
+    "history": HistoryParams,
     "rpc": RpcParams,
-    "send": _Anything,
+    "send": Anything,
     "refresh": RefreshParams,
     "sub_refresh": RefreshParams,
-    "ping": _Anything,
+    "ping": Anything,
 }
 """The shape of each command's fields. Fields that are not named here are ignored."""
 
@@ -294,28 +147,6 @@ def error_reply(command: Command, error: Refused) -> bytes:
     return b'{"id":%d,"error":%s}' % (command.id, encode(body))
 
 
-def raw(text: bytes | None) -> Raw | UnsetType:
-    """Give JSON text as a field that is left out where there is none."""
-    return UNSET if text is None else Raw(one_line(text))
-
-
-def info_shape(info: ClientInfo) -> InfoShape:
-    """Give a ClientInfo as it goes over the wire."""
-    return InfoShape(info.user, info.client, raw(info.conn_info), raw(info.chan_info))
-
-
-def publication_shape(publication: Publication) -> PublicationShape:
-    """Give a Publication as it goes over the wire; its time only where a stream keeps it."""
-    position = publication.position
-    return PublicationShape(
-        data=Raw(one_line(publication.data)),
-        offset=position.offset if position else 0,
-        info=info_shape(publication.info) if publication.info else UNSET,
-        tags=publication.tags or UNSET,
-        time=publication.time if position else 0,
-    )
-
-
 @implementer(ICodec)
 class CentrifugalCodec:
     """Encodes pushes for one framing: ``frame`` turns a message into a ready frame."""
@@ -324,17 +155,17 @@ class CentrifugalCodec:
         self.frame = frame
         self._ping = frame(b"{}")
 
-    def _push(self, push: _Push) -> bytes:
-        return self.frame(msgspec.json.encode(_Pushed(push)))
+    def _push(self, push: Push) -> bytes:
+        return self.frame(msgspec.json.encode(Pushed(push)))
 
     def publication(self, publication: Publication) -> bytes:
-        return self._push(_Push(publication.channel, pub=publication_shape(publication)))
+        return self._push(Push(publication.channel, pub=publication_shape(publication)))
 
     def joined(self, channel: str, info: ClientInfo) -> bytes:
-        return self._push(_Push(channel, join={"info": info_shape(info)}))
+        return self._push(Push(channel, join={"info": info_shape(info)}))
 
     def left(self, channel: str, info: ClientInfo) -> bytes:
-        return self._push(_Push(channel, leave={"info": info_shape(info)}))
+        return self._push(Push(channel, leave={"info": info_shape(info)}))
 
     def subscribed(
         self,
@@ -344,28 +175,19 @@ class CentrifugalCodec:
         recoverable: bool = False,
     ) -> bytes:
         result = subscribe_result(position, data, recoverable)
-        return self._push(_Push(channel, subscribe=result))
+        return self._push(Push(channel, subscribe=result))
 
     def unsubscribed(self, channel: str, code: int, reason: str) -> bytes:
-        return self._push(_Push(channel, unsubscribe={"code": code, "reason": reason}))
+        return self._push(Push(channel, unsubscribe={"code": code, "reason": reason}))
 
     def refreshed(self, ttl: int | None) -> bytes:
-        return self._push(_Push(refresh=RefreshResult(expires=ttl is not None, ttl=ttl or 0)))
+        return self._push(Push(refresh=RefreshResult(expires=ttl is not None, ttl=ttl or 0)))
+
+    def message(self, data: bytes) -> bytes:
+        return self._push(Push(message={"data": Raw(one_line(data))}))
 
     def ping(self) -> bytes:
         return self._ping
 
-
-def subscribe_result(
-    position: StreamPosition | None, data: bytes | None, recoverable: bool = False
-) -> SubscribeResult:
-    """Give the beginning of a subscription that recovers nothing."""
-    if position is None:
-        return SubscribeResult(data=raw(data))
-    return SubscribeResult(
-        recoverable=recoverable,
-        positioned=True,
-        epoch=position.epoch,
-        offset=position.offset,
-        data=raw(data),
-    )
+    def closing(self, disconnect: Disconnect) -> Sequence[bytes]:
+        return ()

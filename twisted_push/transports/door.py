@@ -55,13 +55,36 @@ class Door:
 
     def admit(self, request: Request, transport: str) -> Entry:
         """Let a request connect. Raises `Turned`; one line in the log says why."""
+        return self._check(request, transport, new=True)
+
+    def readmit(self, request: Request, transport: str) -> Entry:
+        """Let in one more request of a client that is counted already. Raises as `admit`.
+
+        While the server is stopping, too: such a client is yet to be told so.
+        """
+        return self._check(request, transport, new=False)
+
+    def allowed_origin(self, request: Request) -> str | None:
+        """Give the Origin of a request if it is one that `admit` lets in: for CORS."""
+        origin, host = header(request, "Origin"), header(request, "Host")
+        if not origin or not host or bad_header(request) is not None:
+            return None
+        for node in self._nodes:
+            if node.context.policy.serves_host(host):
+                return origin if node.context.policy.allows_origin(origin, host) else None
+        return None
+
+    def _check(self, request: Request, transport: str, *, new: bool) -> Entry:
         address = address_of(request, self.config.trusted_proxies)
         node = None
         try:
+            if new and self.closed:
+                raise Turned(503, "the server is stopping")
             host = self._check_form(request)
             node = self._node_for(host)
             self._check_origin(node, request, host)
-            self._check_room(address)
+            if new:
+                self._check_room(address)
         except Turned as turned:
             _log.info(
                 "{site}: connection refused: {status} {reason}, from {address}",
@@ -89,8 +112,6 @@ class Door:
             del self._by_address[address]
 
     def _check_form(self, request: Request) -> str:
-        if self.closed:
-            raise Turned(503, "the server is stopping")
         fault = bad_header(request)
         if fault is not None:
             raise Turned(400, fault)

@@ -27,7 +27,14 @@ from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.web import answer
 
-__all__ = ["Accept", "EchoReceiver", "WebSocketEndpoint", "text_frame"]
+__all__ = [
+    "Accept",
+    "EchoReceiver",
+    "PushWebSocketFactory",
+    "WebSocketEndpoint",
+    "frame_payload",
+    "text_frame",
+]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has for answering a close frame."""
@@ -46,6 +53,12 @@ def text_frame(payload: bytes) -> bytes:
     return _frame(_TEXT, payload)
 
 
+def frame_payload(frame: bytes) -> bytes:
+    """Give what is in a whole, unmasked frame."""
+    length = frame[1]
+    return frame[2 if length < 126 else 4 if length == 126 else 10 :]
+
+
 def _frame(opcode: bytes, payload: bytes) -> bytes:
     """Give a whole, unmasked frame (RFC 6455, section 5.2)."""
     length = len(payload)
@@ -60,8 +73,9 @@ def _frame(opcode: bytes, payload: bytes) -> bytes:
 class PushWebSocket(WebSocketServerProtocol):
     """One browser's WebSocket: an adapter without rules."""
 
-    factory: Any  # a `_Factory`
+    factory: Any  # a `PushWebSocketFactory`
     transport: Any
+    accept: Accept
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +122,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self.factory.door.enter(self.entry)
         self._entered = True
         self.transport.registerProducer(self, True)
-        self._receiver = self.factory.accept(self.entry.node, self)
+        self._receiver = self.accept(self.entry.node, self)
         if self._binary:
             self._receiver.received_binary(b"")
 
@@ -188,18 +202,27 @@ class PushWebSocket(WebSocketServerProtocol):
             receiver.lost()
 
 
-class _Factory(WebSocketServerFactory):
-    """Makes the protocols of one endpoint, with limits set."""
+class PushWebSocketFactory(WebSocketServerFactory):
+    """Makes WebSockets of requests, with limits set."""
 
     protocol: Any = PushWebSocket
     noisy = False
 
-    def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
+    def __init__(self, door: Door, clock: IReactorTime) -> None:
         super().__init__(reactor=clock)
         self.door = door
-        self.accept = accept
         self.clock = clock
         self.apply_limits()
+
+    def upgrade(self, request: Request, entry: Entry, accept: Accept) -> bytes | int:
+        """Hand the connection of a request that was let in over to Autobahn."""
+        transport: Any = request.channel.transport
+        if transport is not None:
+            # twisted.web's channel stays the producer otherwise, and no other can be registered.
+            transport.unregisterProducer()
+        upgrade = _Upgrade(self, entry, accept)
+        result: bytes | int = WebSocketResource(upgrade).render(request)
+        return result
 
     def apply_limits(self) -> None:
         """Take the limits of the configuration for the connections to come."""
@@ -232,7 +255,8 @@ class WebSocketEndpoint(Resource):
     def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
         super().__init__()
         self._door = door
-        self._factory = _Factory(door, accept, clock)
+        self._accept = accept
+        self._factory = PushWebSocketFactory(door, clock)
 
     def apply_limits(self) -> None:
         """Take changed limits."""
@@ -249,28 +273,22 @@ class WebSocketEndpoint(Resource):
             if turned.status in (429, 503):
                 request.setHeader(b"Retry-After", b"5")
             return answer(request, turned.status, turned.reason.encode("ascii") + b"\n")
-        return _Upgrade(self._factory, entry).render(request)
+        return self._factory.upgrade(request, entry, self._accept)
 
 
 class _Upgrade:
-    """Hands one request's connection over to Autobahn, and the entry to its protocol."""
+    """Stands in for the factory for one request, whose entry its protocol is given."""
 
-    def __init__(self, factory: _Factory, entry: Entry) -> None:
+    def __init__(self, factory: PushWebSocketFactory, entry: Entry, accept: Accept) -> None:
         self._factory = factory
         self._entry = entry
+        self._accept = accept
 
     def buildProtocol(self, address: IAddress) -> PushWebSocket:
         protocol = cast("PushWebSocket", self._factory.buildProtocol(address))
         protocol.entry = self._entry
+        protocol.accept = self._accept
         return protocol
-
-    def render(self, request: Request) -> bytes | int:
-        transport: Any = request.channel.transport
-        if transport is not None:
-            # twisted.web's channel stays the producer otherwise, and no other can be registered.
-            transport.unregisterProducer()
-        result: bytes | int = WebSocketResource(self).render(request)
-        return result
 
 
 class EchoReceiver:
@@ -290,6 +308,9 @@ class EchoReceiver:
     def allow_frame(self) -> bool:
         """Allow everything."""
         return True
+
+    def alive(self) -> None:
+        """Take no notice."""
 
     def pause(self) -> None:
         """Go on: a suite reads what it asked for."""

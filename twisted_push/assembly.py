@@ -1,0 +1,141 @@
+"""What a configuration is made into: the nodes of its sites, and the addresses they are at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from twisted_push.backend.api import Api
+from twisted_push.backend.nodejs import NodejsRoutes
+from twisted_push.cms.gate import make_gate
+from twisted_push.config import Config, SiteConfig
+from twisted_push.dialects.centrifugal import CentrifugalDialect
+from twisted_push.dialects.nodejs import NodejsDialect
+from twisted_push.engines.memory import MemoryEngine
+from twisted_push.interfaces import ITransport, Receiver
+from twisted_push.node.context import Context
+from twisted_push.node.node import Node
+from twisted_push.ops.health import Health, Ready
+from twisted_push.ops.metrics import Metrics
+from twisted_push.policy import Policy
+from twisted_push.protocols.centrifugal import CentrifugalCodec
+from twisted_push.protocols.nodejs import NodejsCodec
+from twisted_push.session import Session
+from twisted_push.stats import SiteStats
+from twisted_push.transports.clientscript import ClientScript
+from twisted_push.transports.door import Door
+from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
+from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, text_frame
+
+__all__ = ["Assembly"]
+
+CLIENT_SCRIPTS = (b"socket.io.js", b"socket.io.min.js", b"socket.io.slim.js")
+"""Names under which Socket.IO's own servers have their script: pages ask for any of them."""
+
+
+class Assembly:
+    """All that serves requests. ``public`` and ``backend`` are the roots of what is served.
+
+    They are the same one unless the backend has endpoints of its own.
+    """
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self._reactor = reactor
+        self.nodes = [_make_node(site, config, reactor) for site in config.sites.values()]
+        self.door = Door(self.nodes, config)
+        self.public = Resource()
+        self.backend = Resource() if config.backend_listen else self.public
+        self._endpoints: list[WebSocketEndpoint | EngineIoEndpoint] = []
+        self._add_native(config.debug_echo)
+        if config.socketio_path:
+            self._add_socketio(config.socketio_path)
+        self._add_backend(config.nodejs_path)
+        for root in {self.public, self.backend}:
+            root.putChild(b"health", Health())
+            root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
+
+    def apply(self, config: Config) -> None:
+        """Take the limits and proxies of a configuration that was read again."""
+        self.door.config = config
+        for endpoint in self._endpoints:
+            endpoint.apply_limits()
+
+    # --- Browsers ----------------------------------------------------------------------------
+
+    def _add_native(self, debug_echo: bool) -> None:
+        codec = CentrifugalCodec(text_frame)
+        dialects = {node: CentrifugalDialect(node) for node in self.nodes}
+
+        def accept(node: Node, transport: ITransport) -> Receiver:
+            return node.accept(transport, codec, dialects[node])
+
+        websocket = WebSocketEndpoint(self.door, accept, self._reactor)
+        self._endpoints.append(websocket)
+        _mount(self.public, "/connection/websocket", websocket)
+        if debug_echo:
+            echo = WebSocketEndpoint(self.door, lambda _, peer: EchoReceiver(peer), self._reactor)
+            self._endpoints.append(echo)
+            _mount(self.public, "/debug/echo", echo)
+
+    def _add_socketio(self, path: str) -> None:
+        """Add Socket.IO: the revisions 4 and 5 of its protocol go with Engine.IO 3 and 4."""
+        codecs = {3: NodejsCodec(message_frame, None), 4: NodejsCodec(message_frame, PING_FRAME)}
+        dialects = {
+            (node, version): NodejsDialect(node, version + 1)
+            for node in self.nodes
+            for version in codecs
+        }
+
+        def accept(node: Node, transport: ITransport, version: int) -> Session:
+            dialect = dialects[node, version]
+            session = node.accept(transport, codecs[version], dialect)
+            dialect.opened(session)
+            return session
+
+        endpoint = EngineIoEndpoint(self.door, accept, self._reactor)
+        self._endpoints.append(endpoint)
+        _mount(self.public, path, _SocketIo(endpoint))
+
+    # --- The CMS -----------------------------------------------------------------------------
+
+    def _add_backend(self, nodejs_path: str) -> None:
+        self.backend.putChild(b"api", Api(self.nodes, self._reactor))
+        self.backend.putChild(b"metrics", Metrics(self.nodes))
+        if nodejs_path:
+            _mount(self.backend, nodejs_path, NodejsRoutes(self.nodes, self._reactor))
+
+
+class _SocketIo(Resource):
+    """An endpoint, with and without a slash at the end, and the client's script beside it."""
+
+    def __init__(self, endpoint: EngineIoEndpoint) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+        self.putChild(b"", endpoint)
+        script = ClientScript()
+        for name in CLIENT_SCRIPTS:
+            self.putChild(name, script)
+
+    def render(self, request: Request) -> bytes | int:
+        return self._endpoint.render(request)
+
+
+def _mount(root: Resource, path: str, resource: Resource) -> None:
+    """Put a resource at a path of one or more parts."""
+    *parents, name = path.encode("ascii").strip(b"/").split(b"/")
+    for parent in parents:
+        found = root.children.get(parent)
+        if found is None:
+            root.putChild(parent, found := Resource())
+        root = found
+    root.putChild(name, resource)
+
+
+def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
+    engine = MemoryEngine(reactor)
+    stats = SiteStats()
+    gate = make_gate(site, engine, reactor, stats)
+    context = Context(site.name, Policy(site, config.limits), engine, gate, reactor, stats)
+    return Node(context)

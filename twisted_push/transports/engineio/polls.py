@@ -1,0 +1,80 @@
+"""The polls of one client: requests that wait until there is something to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from twisted_push.protocols.engineio import encode_payload
+from twisted_push.web import answer
+
+__all__ = ["ANSWER_SIZE", "Polls"]
+
+ANSWER_SIZE = 65536
+"""Bytes after which nothing more is put into an answer."""
+
+
+class Polls:
+    """At most one request is parked; what waits for it, or for the next one, goes out by it.
+
+    ``waiting`` are encoded packets and ``size`` their bytes. ``lost`` is called when the connection
+    of the parked request is gone.
+    """
+
+    def __init__(self, version: int, lost: Callable[[], None], clock: IReactorTime) -> None:
+        self._version = version
+        self._lost = lost
+        self._clock = clock
+        self._parked: Request | None = None
+        self.waiting: list[bytes] = []
+        self.size = 0
+
+    @property
+    def parked(self) -> bool:
+        """Whether a request waits for an answer."""
+        return self._parked is not None
+
+    def keep(self, packet: bytes) -> None:
+        """Keep a packet for an answer."""
+        self.waiting.append(packet)
+        self.size += len(packet)
+
+    def take(self) -> list[bytes]:
+        """Give what waits, which does so no longer."""
+        taken, self.waiting, self.size = self.waiting, [], 0
+        return taken
+
+    def park(self, request: Request) -> None:
+        """Have a request wait; there is no other."""
+        self._parked = request
+        request.notifyFinish().addErrback(self._gone, request)
+
+    def _gone(self, failure: Failure, request: Request) -> None:
+        """Take notice that the connection of a request is gone: if it is parked, that is a loss."""
+        if request is self._parked:
+            self._parked = None
+            self._lost()
+
+    def answer(self, *last: bytes) -> None:
+        """Answer the parked request with what waits and then ``last``.
+
+        All of the answer is written now. The request is over in a later turn: then twisted.web
+        deals with the one that came right behind it, which is not to happen in the midst of
+        whatever this is an answer to.
+        """
+        request, self._parked = self._parked, None
+        if request is not None:
+            body = encode_payload([*self.take(), *last], self._version)
+            request.write(answer(request, 200, body, "text/plain; charset=UTF-8"))
+            finishing = self._clock.callLater(0, request.finish)
+            request.notifyFinish().addErrback(lambda _: finishing.cancel())
+
+    def drop(self) -> None:
+        """Drop the connection of the parked request."""
+        request, self._parked = self._parked, None
+        if request is not None:
+            cast("ITCPTransport", request.transport).abortConnection()
