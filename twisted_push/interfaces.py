@@ -216,6 +216,9 @@ class IEngine(Interface):
     def revoke_token(token: bytes, until: float) -> Deferred[None]:
         """Refuse a token from now on (logout)."""
 
+    def token_revoked(token: bytes) -> Deferred[bool]:
+        """Tell whether a token was logged out by itself: nobody need be asked about it."""
+
     def revoke_user(user: str, until: float) -> Deferred[None]:
         """Refuse every token of a user that is known or was issued up to now (logout)."""
 

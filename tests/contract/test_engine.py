@@ -417,6 +417,10 @@ def test_logout_of_a_token_ends_it_and_no_other(bench: Bench) -> None:
     assert bench.get(b"other") == grant
     assert not run(bench.engine.grant_valid(b"t", grant))
     assert run(bench.engine.grant_valid(b"other", grant))
+    assert run(bench.engine.token_revoked(b"t"))
+    assert not run(bench.engine.token_revoked(b"other"))
+    bench.later(DAY + 1.0)
+    assert not run(bench.engine.token_revoked(b"t"))
 
 
 def test_a_late_yes_of_the_cms_does_not_beat_the_logout_of_a_token(bench: Bench) -> None:

@@ -56,6 +56,7 @@ presence = true
 join_leave = true
 client_subscribe = "anyone"
 client_publish = "subscriber"
+client_history = true
 client_presence = true
 
 [[sites.default.namespaces]]
@@ -64,6 +65,14 @@ history_size = 10
 history_ttl = "10m"
 recover = true
 presence = true
+
+[[sites.default.namespaces]]
+prefix = "latest:"
+history_size = 1
+history_ttl = "10m"
+recover = true
+recovery_mode = "cache"
+client_subscribe = "anyone"
 
 [[sites.default.namespaces]]
 prefix = "open:"

@@ -91,11 +91,11 @@ def test_subscribe_and_publish(start: Start, server: PushServer, transport: str)
     assert got["info"]["user"] == "alice"
     assert got["info"]["connInfo"] == {"name": "Alice"}
     assert writer.wait("publication", channel=channel)["data"] == {"say": "hi"}
-    history = reader.ask("history", channel=channel, limit=10)
-    if history["event"] == "done":
-        assert [each["data"] for each in history["result"]["publications"]] == [{"say": "hi"}]
-    else:
-        assert history["code"] == 108  # Not served, and said so.
+    history = reader.ask("history", channel=channel, limit=10)["result"]
+    assert [each["data"] for each in history["publications"]] == [{"say": "hi"}]
+    assert history["offset"] == got["offset"]
+    since = {"offset": 0, "epoch": "of another life"}
+    assert reader.ask("history", channel=channel, limit=1, since=since)["code"] == 112
 
     assert reader.ask("unsubscribe", channel=channel)["event"] == "done"
     reader.wait("unsubscribed", channel=channel, own=True)
@@ -197,6 +197,82 @@ def test_missed_publications_are_recovered(start: Start, server: PushServer) -> 
         ]
         assert got == [2, 3, 4]
     assert subscribed["recovered"] is True
+
+
+def publications(client: Dialogue, channel: str) -> list[Any]:
+    return [each["data"] for each in client.named("publication") if each["channel"] == channel]
+
+
+def test_nothing_is_missed_from_the_page_on(start: Start, server: PushServer) -> None:
+    """The CMS puts a position into its page; the client subscribes from there on."""
+    server.publish("chat:page", "in the page")
+    since = server.api("position", channels=["chat:page"])["positions"]["chat:page"]
+    server.publish("chat:page", "meanwhile")
+    client = connected(start(token="alice-token"))
+
+    client.ask("subscribe", channel="chat:page", since=since)
+
+    subscribed = client.wait("subscribed", channel="chat:page", own=True)
+    assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, True)
+    server.publish("chat:page", "live")
+    client.wait("publication", channel="chat:page", data="live")
+    assert publications(client, "chat:page") == ["meanwhile", "live"]
+
+
+def test_a_page_that_is_too_old_is_told_so_once(start: Start, server: PushServer) -> None:
+    since = server.publish("chat:old", "in the page")
+    for number in range(101):
+        server.publish("chat:old", number)
+    client = connected(start(token="alice-token", minReconnectDelay=400))
+    place = {"offset": since["offset"], "epoch": since["epoch"]}
+    client.ask("subscribe", channel="chat:old", since=place)
+    subscribed = client.wait("subscribed", channel="chat:old", own=True)
+    assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, False)
+
+    count = len(client.events)
+    server.api("disconnect", user="alice", disconnect={"code": 3011, "reason": "force reconnect"})
+    client.wait("connecting", after=count)
+    server.publish("chat:old", "missed")
+    subscribed = client.wait("subscribed", after=count, channel="chat:old", own=True)
+    assert subscribed["recovered"] is True
+    client.wait("publication", channel="chat:old", data="missed")
+    assert publications(client, "chat:old") == ["missed"]
+
+
+def test_only_the_latest_is_recovered(start: Start, server: PushServer) -> None:
+    for number in range(5):
+        server.publish("latest:js", number)
+    client = connected(start(token="alice-token", minReconnectDelay=400))
+    client.ask("subscribe", channel="latest:js", since={"offset": 0, "epoch": ""})
+    assert client.wait("publication", channel="latest:js")["data"] == 4
+
+    count = len(client.events)
+    server.api("disconnect", user="alice", disconnect={"code": 3011, "reason": "force reconnect"})
+    client.wait("connecting", after=count)
+    for number in (5, 6, 7):
+        server.publish("latest:js", number)
+    subscribed = client.wait("subscribed", after=count, channel="latest:js", own=True)
+    assert subscribed["recovered"] is True
+    client.wait("publication", channel="latest:js", data=7)
+    assert publications(client, "latest:js") == [4, 7]
+
+
+def test_a_page_change_is_no_departure(start: Start) -> None:
+    watcher = connected(start(token="bob-token"))
+    watcher.ask("subscribe", channel="chat:pages", joinLeave=True)
+    page = connected(start(token="alice-token"))
+    page.ask("subscribe", channel="chat:pages")
+    next_page = connected(start(token="alice-token"))
+    page.end()
+    next_page.ask("subscribe", channel="chat:pages")
+    watcher.wait("leave")
+    told = [
+        (each["event"], each["info"]["client"])
+        for each in watcher.events
+        if each["event"] in ("join", "leave") and each["info"]["user"] == "alice"
+    ]
+    first, second = (each.named("connected")[0]["client"] for each in (page, next_page))
+    assert told == [("join", first), ("join", second), ("leave", first)]
 
 
 def test_who_is_kicked_stays_away(start: Start, server: PushServer) -> None:

@@ -13,6 +13,7 @@ from centrifuge import (
     Client,
     ClientEventHandler,
     ClientState,
+    StreamPosition,
     SubscriptionEventHandler,
 )
 
@@ -151,12 +152,14 @@ def test_subscribe_publish_presence_history(server: PushServer) -> None:
             assert {each.user for each in present.clients.values()} == {"alice", "bob"}
             stats = await subscription.presence_stats()
             assert (stats.num_clients, stats.num_users) == (2, 2)
-            try:
-                history = await subscription.history(limit=-1)
-            except CentrifugeError as error:
-                assert "108" in str(error) or "not available" in str(error)  # noqa: PT017
-            else:
-                assert [each.data for each in history.publications] == [{"say": "hi"}]
+            history = await subscription.history(limit=-1)
+            assert [each.data for each in history.publications] == [{"say": "hi"}]
+            assert history.publications[0].info.user == "alice"
+            assert history.offset == history.publications[0].offset
+            elsewhere = StreamPosition(offset=history.offset, epoch="of another life")
+            with pytest.raises(CentrifugeError) as caught:
+                await subscription.history(limit=1, since=elsewhere)
+            assert getattr(caught.value, "code", None) == 112
 
             await other.unsubscribe()
             assert (await seen.next("leave")).info.user == "alice"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from websockets.exceptions import InvalidStatus
 
 from tests.e2e.cms import PEOPLE, StubCms, silence
 from tests.e2e.raw_client import RawClient, check_untouched
+from tests.e2e.raw_engineio import Polling
 from tests.e2e.server import (
     KEY,
+    PATIENCE,
     ROOT,
     SERVE,
     TWISTD,
@@ -59,6 +62,26 @@ def test_a_stopping_server_sends_its_clients_away(
     assert time.monotonic() - started < 5
     assert "Traceback" not in running.log
     assert running.get("/ready")[0] == 0
+
+
+def test_the_last_words_are_written_before_the_end(tmp_path: Path) -> None:
+    """Also where there is nothing else that the end would wait for."""
+    with (
+        make_server(tmp_path, site={"anonymous": True}) as server,
+        ThreadPoolExecutor(1) as pool,
+        RawClient(server) as client,
+    ):
+        polling = Polling(server, 4).let_in("")
+        poll = polling.poll_later(pool)
+        # Until the request of the thread is here: of two at once the second is refused.
+        time.sleep(0.2)
+        assert not poll.done()
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert client.closing()[0] == 3001
+        assert b'"code":3001' in poll.result(PATIENCE).body
+        server.wait()
+        assert time.monotonic() - started < 3
 
 
 def test_a_second_signal_does_not_hurt(running: PushServer) -> None:

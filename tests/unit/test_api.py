@@ -17,12 +17,15 @@ from twisted.web.resource import Resource
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
 from twisted_push.backend.api import Api
-from twisted_push.config import KeyConfig
+from twisted_push.backend.methods import MAX_POSITIONS, TOGETHER, Methods
+from twisted_push.config import KeyConfig, Namespace
 from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
+from twisted_push.model import ServiceKey
 from twisted_push.policy import Policy
 from twisted_push.web import GuardedSite
 
-LIMIT = 2000
+LIMIT = 8000
+ANY = ServiceKey("any", b"", frozenset({"publish", "read", "manage"}))
 READER = "the-key-of-a-reader-0123"
 
 TRANSPORT = {"X_Centrifugo_Error_Mode": "transport"}
@@ -160,6 +163,100 @@ def test_broadcast(world: World, http: Http) -> None:
     assert tab.published() == [1, 1]
 
 
+def test_an_idempotency_key(world: World, http: Http) -> None:
+    tab = world.connected()
+    tab.ask("subscribe", channel="news:1")
+    body = {"channel": "news:1", "data": 1, "idempotency_key": "k" * 255}
+    first = http.result("publish", body)
+    assert "duplicate" not in first
+    assert http.result("publish", body) == {**first, "duplicate": True}
+    assert http.result("publish", {**body, "channel": "news:2"})["offset"] == 1
+    assert http.result("publish", {**body, "idempotency_key": None})["offset"] == 2
+    several = {"channels": ["news:1", "news:3"], "data": 1, "idempotency_key": "k" * 255}
+    one, two = http.result("broadcast", several)["responses"]
+    assert one["result"]["duplicate"] is True
+    assert "duplicate" not in two["result"]
+    assert tab.published() == [1, 1]
+    world.advance(301)
+    assert "duplicate" not in http.result("publish", body)
+
+
+def test_versions(world: World, http: Http) -> None:
+    tab = world.connected()
+    tab.ask("subscribe", channel="news:1")
+    body = {"channel": "news:1", "version_epoch": "e"}
+    top = 2**63 - 1
+    answers = [
+        http.result("publish", {**body, "data": version, "version": version})
+        for version in (1, top, top - 1, top)
+    ]
+    assert [(each["offset"], each["recipients"]) for each in answers] == [
+        (1, 1),
+        (2, 1),
+        (2, 0),
+        (2, 0),
+    ]
+    assert tab.published() == [1, top]
+    http.result("publish", {**body, "data": "other", "version": 1, "version_epoch": None})
+    assert tab.published() == [1, top, "other"]
+
+
+def test_history(world: World, http: Http) -> None:
+    for number in range(1, 4):
+        http.result("publish", {"channel": "log:1", "data": number, "tags": {"n": "x"}})
+    [top] = http.result("position", {"channels": ["log:1"]})["positions"].values()
+    assert top["offset"] == 3
+    assert http.result("history", {"channel": "log:1"}) == {"publications": [], **top}
+    found = http.result("history", {"channel": "log:1", "limit": -1})
+    assert [each["offset"] for each in found["publications"]] == [1, 2, 3]
+    time = int(world.clock.seconds() * 1000)
+    first = {"data": 1, "offset": 1, "tags": {"n": "x"}, "time": time}
+    assert found["publications"][0] == first
+    since = {"offset": 1, "epoch": top["epoch"]}
+    query = {"channel": "log:1", "limit": 1, "since": since}
+    assert [each["data"] for each in http.result("history", query)["publications"]] == [2]
+    back = http.result("history", {"channel": "log:1", "limit": 2, "reverse": True})
+    assert [each["data"] for each in back["publications"]] == [3, 2]
+    for wrong in ({**since, "epoch": "other"}, {**since, "offset": 4}, {}):
+        assert http.post("history", {**query, "since": wrong}).error["code"] == 112
+    assert http.post("history", {"channel": "open:1"}).error["code"] == 108
+    assert http.post("history", {"channel": "log:1", "limit": -2}).error["code"] == 107
+
+
+def test_history_of_a_client_has_its_info(world: World, http: Http) -> None:
+    space = Namespace(
+        prefix="a", history_size=1, client_publish="anyone", client_subscribe="anyone"
+    )
+    world.node.reconfigure(Policy(evolve(world.site, namespaces=(space,)), world.limits))
+    tab = world.user("alice", info={"name": "A"})
+    tab.ask("publish", channel="a", data=b'{"x":1}'.decode())
+    [found] = http.result("history", {"channel": "a", "limit": -1})["publications"]
+    who = {"user": "alice", "client": tab.session.client, "conn_info": {"name": "A"}}
+    assert found["info"] == who
+
+
+def test_history_remove(world: World, http: Http) -> None:
+    published = http.result("publish", {"channel": "news:1", "data": 1})
+    assert http.result("history_remove", {"channel": "news:1"}) == {}
+    found = http.result("history", {"channel": "news:1", "limit": -1})
+    assert found == {"publications": [], "offset": 1, "epoch": published["epoch"]}
+    assert http.post("history_remove", {"channel": "open:1"}).error["code"] == 108
+
+
+def test_position(world: World, http: Http) -> None:
+    published = http.result("publish", {"channel": "news:1", "data": 1})
+    channels = ["news:1", "open:1", "news:2"]
+    positions = http.result("position", {"channels": channels})["positions"]
+    assert list(positions) == ["news:1", "news:2"]
+    assert positions["news:1"] == {"offset": 1, "epoch": published["epoch"]}
+    assert positions["news:2"]["offset"] == 0
+    assert http.result("position", {"channels": []}) == {"positions": {}}
+    many = [str(number) for number in range(MAX_POSITIONS)]
+    assert http.post("position", {"channels": [*many, "x"]}).error["code"] == 106
+    assert http.post("position", {"channels": ["news:1", ""]}).error["code"] == 107
+    assert http.post("position", {}).error["code"] == 107
+
+
 def test_subscribe_unsubscribe(world: World, http: Http) -> None:
     tab = world.user("alice")
     body = {"user": "alice", "channel": "x", "info": {"a": 1}, "data": None}
@@ -256,6 +353,51 @@ def test_batch(world: World, http: Http) -> None:
     assert "recipients" in replies[0]["publish"]
 
 
+def test_publishes_of_a_batch_are_begun_together(world: World, http: Http) -> None:
+    """An engine that writes them down has them in one go; what comes after waits for them."""
+    world.engine.hold.add("publish")
+    publishes = [{"publish": {"channel": f"x{n}", "data": n}} for n in range(TOGETHER + 1)]
+    commands = [*publishes, {"history_remove": {"channel": "news:1"}}, publishes[0]]
+    body = json.dumps({"commands": commands}).encode()
+    answer: list[Any] = []
+    running = Deferred.fromCoroutine(Methods().run(world.node, ANY, "batch", body))
+    running.addCallback(answer.append)
+    assert len(world.engine.held) == TOGETHER
+    for _ in range(TOGETHER):
+        world.engine.release()
+    assert len(world.engine.held) == 1
+    assert world.engine.named("history_remove") == []
+    world.engine.hold.clear()
+    world.engine.release()
+    assert [next(iter(reply)) for reply in answer[0]["replies"]] == [
+        *["publish"] * (TOGETHER + 1),
+        "history_remove",
+        "publish",
+    ]
+
+
+def test_a_batch_whose_engine_fails_in_between(world: World, http: Http) -> None:
+    publish = {"publish": {"channel": BROADCAST, "data": 1}}
+    world.engine.broken["history_remove"] = Overloaded()
+    commands = [publish, {"history_remove": {"channel": "news:1"}}, publish]
+    replies = http.post("batch", {"commands": commands}).json["result"]["replies"]
+    assert [reply.get("error", {}).get("code") for reply in replies] == [None, 100, None]
+
+
+def test_the_channels_of_a_broadcast_are_begun_together(world: World, http: Http) -> None:
+    world.engine.hold.add("publish")
+    channels = [str(number) for number in range(TOGETHER + 2)]
+    body = json.dumps({"channels": channels, "data": 1}).encode()
+    answer: list[Any] = []
+    running = Deferred.fromCoroutine(Methods().run(world.node, ANY, "broadcast", body))
+    running.addCallback(answer.append)
+    assert len(world.engine.held) == TOGETHER
+    while world.engine.held:
+        world.engine.release()
+    assert len(answer[0]["responses"]) == TOGETHER + 2
+    assert [call[0].channel for call in world.engine.named("publish")] == channels
+
+
 def test_a_batch_needs_the_scopes_of_its_commands(world: World, http: Http) -> None:
     body = json.dumps(
         {"commands": [{"users": {}}, {"publish": {"channel": BROADCAST, "data": 1}}]}
@@ -291,7 +433,9 @@ def test_two_keys_in_one_request(world: World, http: Http) -> None:
 
 def test_scopes(world: World, http: Http) -> None:
     assert http.post("info", key=READER).status == 200
-    for method in ("publish", "broadcast", "subscribe", "disconnect", "logout", "refresh"):
+    assert "result" in http.post("position", {"channels": []}, key=READER).json
+    assert "result" in http.post("history", {"channel": "log:1"}, key=READER).json
+    for method in ("publish", "broadcast", "subscribe", "disconnect", "logout", "history_remove"):
         answer = http.post(method, key=READER)
         assert answer.status == 200
         assert http.post(method, key=READER, **TRANSPORT).status == 403
@@ -383,14 +527,29 @@ def test_what_is_no_request(world: World, http: Http, body: bytes, says: str) ->
     assert says in answer.error["message"]
 
 
+def test_what_would_not_be_kept_is_not_promised(world: World, http: Http) -> None:
+    for method, where in (("publish", {"channel": "x"}), ("broadcast", {"channels": ["x"]})):
+        body = {**where, "data": 1}
+        assert http.post(method, {**body, "delta": True}).error["code"] == 108
+        assert http.post(method, {**body, "version_epoch": "e"}).error["code"] == 107
+
+
 @pytest.mark.parametrize(
-    "promise", [{"idempotency_key": "x"}, {"version": 3}, {"version_epoch": "e"}, {"delta": True}]
+    "wrong",
+    [
+        {"idempotency_key": "k" * 256},
+        {"idempotency_key": 1},
+        {"version": -1},
+        {"version": 2**63},
+        {"version": 1.5},
+        {"version": "1"},
+        {"version": 1, "version_epoch": "e" * 256},
+    ],
 )
-def test_what_would_not_be_kept_is_not_promised(
-    world: World, http: Http, promise: dict[str, object]
-) -> None:
-    body = {"channel": BROADCAST, "data": 1, **promise}
-    assert http.post("publish", body).error["code"] == 108
+def test_publish_options_that_are_none(world: World, http: Http, wrong: dict[str, object]) -> None:
+    answer = http.post("publish", {"channel": "news:1", "data": 1, **wrong})
+    assert answer.error["code"] == 107
+    assert answer.error["message"].split("`$.")[1].startswith(list(wrong)[-1])
 
 
 def test_an_oversized_body(world: World, http: Http) -> None:

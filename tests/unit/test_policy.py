@@ -355,6 +355,27 @@ def test_who_may_see_who_is_there(presence: bool, client_presence: bool, subscri
     assert error.value.code == (103 if presence else 108)
 
 
+@pytest.mark.parametrize("subscribed", [False, True])
+@pytest.mark.parametrize("client_history", [False, True])
+@pytest.mark.parametrize("size", [0, 5])
+def test_who_may_ask_for_history(size: int, client_history: bool, subscribed: bool) -> None:
+    rules = spaces(Namespace(prefix="a:", history_size=size, client_history=client_history))
+    if size and client_history and subscribed:
+        rules.check_client_history("a:b", subscribed=True)
+        return
+    with pytest.raises(Refused) as error:
+        rules.check_client_history("a:b", subscribed=subscribed)
+    assert error.value.code == (103 if size else 108)
+
+
+def test_which_channels_have_history() -> None:
+    rules = spaces(Namespace(prefix="a:", history_size=5))
+    rules.check_history("a:b")
+    with pytest.raises(Refused) as error:
+        rules.check_history("b:c")
+    assert error.value.code == 108
+
+
 # --- Granted channels ------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientInfo, Grant
 from twisted_push.protocols.centrifugal import CentrifugalCodec
-from twisted_push.session import Kind, Session, State, Subscription
+from twisted_push.session import MAX_KEPT, Kind, Session, State, Subscription
 
 
 def make(*, max_outbox: int = 1000, room: int | None = None, allowance: float = 0.0) -> Session:
@@ -189,6 +189,16 @@ def test_a_client_for_which_too_much_is_kept_is_closed_as_slow_later() -> None:
     session.deliver(b"x")
     assert owner_of(session).later == [(session, 3008)]
     assert owner_of(session).finished == []
+
+
+def test_so_is_one_for_which_too_many_are_kept_however_small() -> None:
+    session = make(max_outbox=10 * MAX_KEPT)
+    session.pause()
+    for _ in range(MAX_KEPT):
+        session.deliver(b"x")
+    assert owner_of(session).later == []
+    session.deliver(b"x")
+    assert owner_of(session).later == [(session, 3008)]
 
 
 def test_a_slow_client_is_closed_once_however_much_follows() -> None:

@@ -11,6 +11,7 @@ from attrs import define
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from twisted.web.test.requesthelper import DummyChannel
@@ -103,6 +104,15 @@ def test_an_ordinary_request_is_answered() -> None:
     assert connection.transport.value().startswith(b"HTTP/1.1 200 OK\r\n")
     assert connection.transport.value().endswith(b"\r\n\r\nok")
     assert not connection.cut
+
+
+def test_a_request_for_the_head_alone_is_answered_and_not_logged() -> None:
+    connection = Connection()
+    with capturedLogs() as events:
+        connection.send(b"HEAD /?sid=secret HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"Content-Length: 2\r\n" in connection.transport.value()
+    assert connection.transport.value().endswith(b"\r\n\r\n")
+    assert list(events) == []
 
 
 def test_a_connection_without_any_request_is_cut_when_it_is_idle() -> None:

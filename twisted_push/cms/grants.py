@@ -178,6 +178,8 @@ class GrantKeeper:
         kept = await self._engine.grant_get(digest)
         if kept is not None and self._clock.seconds() < self._good_until(kept):
             return kept
+        if kept is None and await self._engine.token_revoked(digest):
+            raise Disconnect(3500)
         try:
             return await self._ask(digest, request)
         except CmsUnavailable:

@@ -206,6 +206,9 @@ class MemoryEngine:
         self._rights.revoke_token(token, until)
         return self._noted(None)
 
+    def token_revoked(self, token: bytes) -> Deferred[bool]:
+        return succeed(self._rights.revoked(token, self._clock.seconds()))
+
     def revoke_user(self, user: str, until: float) -> Deferred[None]:
         self._rights.revoke_user(user, until, self._clock.seconds())
         return self._noted(None)

@@ -45,9 +45,13 @@ class Rights:
 
     # --- Grants ------------------------------------------------------------------------------
 
+    def revoked(self, token: bytes, now: float) -> bool:
+        """Tell whether a token was logged out."""
+        return self._revoked.get(token, now) is not None
+
     def allows(self, token: bytes | None, grant: Grant, now: float) -> bool:
         """Tell whether no logout of the token or of its user beats a grant."""
-        if token is not None and self._revoked.get(token, now) is not None:
+        if token is not None and self.revoked(token, now):
             return False
         return not _beats(self._logouts, grant, now)
 

@@ -10,6 +10,7 @@ import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import cast
 
 from attrs import evolve, field, frozen
 from twisted.internet.defer import FirstError, gatherResults
@@ -29,6 +30,7 @@ from twisted_push.model import (
 )
 from twisted_push.node.channels import Channels
 from twisted_push.node.context import Context
+from twisted_push.node.presence import Gone
 from twisted_push.session import Kind, Session, State, Subscription
 
 __all__ = ["Backend", "NodeInfo", "Target"]
@@ -69,7 +71,7 @@ class Target:
         """Whether anybody is meant."""
         return bool(self.user or self.client or self.session or self.token or self.anonymous)
 
-    def means(self, session: Session) -> bool:
+    def means(self, session: Session | Gone) -> bool:
         """Tell whether a session is meant."""
         if self.client and session.client != self.client:
             return False
@@ -225,7 +227,7 @@ class Backend:
         for session in tuple(self._context.hub.clients.values()):
             if channel in session.subscriptions or session in connecting:
                 self._take(session, channel)
-        self._channels.presence.forget(lambda session: True, channel)
+        self._channels.presence.forget(lambda gone: True, channel)
 
     def _take(self, session: Session, channel: str) -> None:
         if session in self._channels.connecting:
@@ -259,7 +261,7 @@ class Backend:
                 self._finish(session, disconnect)
         if not disconnect.reconnect:
             self._channels.presence.forget(
-                lambda session: target.means(session) and session.client not in spared
+                lambda gone: target.means(gone) and gone.client not in spared
             )
 
     async def logout(self, *, token: str = "", user: str = "") -> None:
@@ -390,5 +392,4 @@ class Backend:
 def _first_cause(failure: Failure) -> Failure:
     """Give the fault of the first that failed of those that are waited for together."""
     failure.trap(FirstError)
-    cause: Failure = failure.value.subFailure
-    return cause
+    return cast("FirstError", failure.value).subFailure

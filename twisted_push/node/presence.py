@@ -9,15 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import define, field
+
 from twisted_push.model import ClientInfo
 from twisted_push.node.context import Context
 from twisted_push.session import Session
 from twisted_push.wheel import Wheel
 
-__all__ = ["Presence"]
+__all__ = ["Gone", "Presence"]
 
 GRANULARITY = 0.25
 """Seconds by which a client may be present too long; `Presence.tick` is called as often."""
+
+
+@define(eq=False)
+class Gone:
+    """A client whose connection is lost: what it was known by, and the channels it is present in.
+
+    The session itself is not kept.
+    """
+
+    client: str
+    user: str
+    secret: str = field(repr=False)
+    token_digest: bytes | None = field(repr=False)
+    channels: dict[str, ClientInfo] = field(init=False, factory=dict)
 
 
 class Presence:
@@ -28,8 +44,8 @@ class Presence:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._leaving: dict[Session, dict[str, ClientInfo]] = {}
-        self._due: Wheel[Session] = Wheel(GRANULARITY)
+        self._leaving: dict[str, Gone] = {}
+        self._due: Wheel[str] = Wheel(GRANULARITY)
 
     def enter(self, session: Session, channel: str) -> None:
         """Enter a client, where the channel's namespace has presence."""
@@ -51,37 +67,39 @@ class Presence:
     def leave(self, session: Session, channel: str, info: ClientInfo, returning: bool) -> None:
         """Take out a client that was entered; one that may be ``returning`` after the grace."""
         grace = self._context.policy.site.presence.online_grace
-        here = session in self._leaving
-        room = here or len(self._leaving) < self._context.policy.limits.max_connections
+        gone = self._leaving.get(session.client)
+        room = gone or len(self._leaving) < self._context.policy.limits.max_connections
         if not (returning and grace and room):
             self._context.watch(self._context.engine.presence_remove(channel, info))
             return
-        self._leaving.setdefault(session, {})[channel] = info
-        self._due.add(session, self._context.clock.seconds() + grace)
+        if gone is None:
+            gone = Gone(session.client, session.user, session.secret, session.token_digest)
+            self._leaving[session.client] = gone
+            self._due.add(session.client, self._context.clock.seconds() + grace)
+        gone.channels[channel] = info
 
-    def forget(self, meant: Callable[[Session], bool], channel: str | None = None) -> None:
+    def forget(self, meant: Callable[[Gone], bool], channel: str | None = None) -> None:
         """Take out the clients that are ``meant`` of those that are gone: from one channel or all.
 
         For the CMS, which took the channel from them or wants them away.
         """
-        for session in [each for each in self._leaving if meant(each)]:
-            self._take_out(session, channel)
+        for gone in [each for each in self._leaving.values() if meant(each)]:
+            self._take_out(gone, channel)
 
     def tick(self, now: float) -> None:
         """Take out those whose grace is over."""
-        for session in self._due.due(now):
-            self._take_out(session)
+        for client in self._due.due(now):
+            self._take_out(self._leaving[client])
 
     def close(self) -> None:
         """Take out everybody who is gone: the server stops."""
-        self.forget(lambda session: True)
+        self.forget(lambda gone: True)
 
-    def _take_out(self, session: Session, channel: str | None = None) -> None:
-        channels = self._leaving[session]
-        for name in [channel] if channel is not None else list(channels):
-            info = channels.pop(name, None)
+    def _take_out(self, gone: Gone, channel: str | None = None) -> None:
+        for name in [channel] if channel is not None else list(gone.channels):
+            info = gone.channels.pop(name, None)
             if info is not None:
                 self._context.watch(self._context.engine.presence_remove(name, info))
-        if not channels:
-            del self._leaving[session]
-            self._due.discard(session)
+        if not gone.channels:
+            del self._leaving[gone.client]
+            self._due.discard(gone.client)

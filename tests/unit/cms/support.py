@@ -114,6 +114,9 @@ class FakeEngine:
             self.kept[token] = (grant, until)
         return succeed(True)
 
+    def token_revoked(self, token: bytes) -> Deferred[bool]:
+        return fail(self.trouble) if self.trouble else succeed(token in self.revoked_tokens)
+
     def grant_get(self, token: bytes) -> Deferred[Grant | None]:
         self.gets += 1
         if self.trouble:

@@ -217,6 +217,14 @@ def test_a_logout_beats_a_kept_grant() -> None:
     assert k.ask().says == "Disconnect 3500 invalid token"
 
 
+def test_the_cms_is_not_asked_about_a_token_that_was_logged_out() -> None:
+    """Else whoever repeats a dead token makes the CMS work."""
+    k = Keeper(ALICE)
+    k.engine.revoked_tokens.add(DIGEST)
+    assert [k.ask().says for _ in range(3)] == ["Disconnect 3500 invalid token"] * 3
+    assert k.questions == 0
+
+
 def test_without_a_token_nothing_is_shared_and_nothing_kept() -> None:
     k = Keeper()
     outcomes = [k.ask(asked("", headers={"cookie": f"sid={n}"})) for n in range(3)]

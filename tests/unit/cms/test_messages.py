@@ -267,6 +267,18 @@ def test_who_comes_back_before_the_cms_heard_of_the_going_is_not_mentioned() -> 
     assert bench.drupal.told == [("2", "online"), ("a", "online"), ("2", "offline")]
 
 
+def test_who_comes_back_while_the_cms_is_told_of_the_going() -> None:
+    bench = Bench()
+    bench.reports.report("2", True)
+    bench.drupal.hangs = True
+    bench.reports.report("2", False)
+    bench.reports.report("2", True)
+    bench.drupal.hangs = False
+    bench.drupal.answer_oldest()
+    assert bench.drupal.told == [("2", "online"), ("2", "offline"), ("2", "online")]
+    assert bench.idle
+
+
 def test_who_left_before_the_cms_heard_of_the_coming_is_reported_as_gone() -> None:
     # It may know the user from before this server was started.
     bench = Bench()
@@ -389,6 +401,20 @@ def test_a_user_whom_the_cms_refuses_does_not_keep_the_others() -> None:
     assert "7" in bench.drupal.online
 
 
+def test_an_answer_ends_the_pause_after_a_failure() -> None:
+    bench = Bench()
+    bench.drupal.hangs = True
+    for number in range(10):
+        bench.reports.report(str(number), True)
+    bench.drupal.hangs = False
+    bench.drupal.refused = {"0"}
+    bench.drupal.answer_oldest()
+    assert len(bench.drupal.asked) == 4
+    for _ in range(3):
+        bench.drupal.answer_oldest()
+    assert bench.drupal.online == {str(number) for number in range(1, 10)}
+
+
 def test_a_cms_that_is_down_makes_one_line_and_not_one_per_user(log: Log) -> None:
     bench = Bench()
     bench.drupal.fails = True
@@ -478,6 +504,19 @@ def test_closing_in_the_middle(first: str, log: Log) -> None:
     assert bench.idle
     assert bench.clock.getDelayedCalls() == []
     assert log.lines == []
+
+
+def test_closing_ends_what_is_being_told_and_no_other_question() -> None:
+    bench = Bench()
+    bench.drupal.hangs = True
+    bench.reports.report("2", True)
+    post = bench.exchange.post(b'messageJson={"messageType":"chat"}', {})
+    question = Outcome(Deferred.fromCoroutine(post))
+    bench.reports.close()
+    assert [each["messageType"] for each in bench.drupal.held] == ["chat"]
+    bench.exchange.close()
+    assert question.says == "CmsUnavailable the server is stopping"
+    assert bench.clock.getDelayedCalls() == []
 
 
 def test_closing_while_reports_wait_for_another_attempt() -> None:

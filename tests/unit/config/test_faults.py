@@ -128,6 +128,26 @@ def test_what_comes_later_is_refused_for_now(text: str, path: str) -> None:
             "history_size",
         ),
         (
+            site("[[sites.default.namespaces]]\nclient_history = true"),
+            "sites.default.namespaces[0].client_history",
+            "history_size",
+        ),
+        (
+            site("[[sites.default.namespaces]]\nrecovery_mode = 'cache'"),
+            "sites.default.namespaces[0].recovery_mode",
+            "recover = true",
+        ),
+        (
+            site("[[sites.default.namespaces]]\nrecovery_mode = 'last'"),
+            "sites.default.namespaces[0].recovery_mode",
+            "stream",
+        ),
+        (
+            "[limits]\nrecovery_max_publication_limit = 0\n" + site(""),
+            "limits.recovery_max_publication_limit",
+            "1",
+        ),
+        (
             site("[[sites.default.namespaces]]\n[[sites.default.namespaces]]"),
             "sites.default.namespaces[1].prefix",
             "twice",

@@ -108,6 +108,14 @@ def test_units_become_bytes_and_seconds() -> None:
     assert (limits.shutdown_timeout, limits.stale_close_delay) == (0.0, 90.0)
 
 
+def test_a_namespace_with_history() -> None:
+    text = 'history_size = 5\nrecover = true\nrecovery_mode = "cache"\nclient_history = true'
+    [found] = read(site(f"[[sites.default.namespaces]]\n{text}")).sites["default"].namespaces
+    assert (found.recovery_mode, found.client_history) == ("cache", True)
+    assert Namespace().recovery_mode == "stream"
+    assert read(site("")).limits.recovery_max_publication_limit == 300
+
+
 def test_a_channel_without_namespace_has_the_rules_of_a_bare_one() -> None:
     bare = Namespace()
     assert (bare.prefix, bare.history_size, bare.history_ttl, bare.recover) == ("", 0, 600.0, False)

@@ -272,6 +272,17 @@ async def test_one_who_was_not_let_in_was_never_online(make_site: Sites) -> None
     assert site.cms_table.told == []
 
 
+async def test_one_who_was_not_let_in_does_not_stretch_the_grace(make_site: Sites) -> None:
+    site = await make_site()
+    site.tab_of("3").leave()
+    site.engine.hold.add("overlays")
+    page = site.begin("3", "nodejs")
+    site.advance(GRACE - TICK)
+    page.leave()
+    site.advance(TICK)
+    assert not site.online.is_online("3")
+
+
 @pytest.mark.parametrize("uid", ["007", "alice", "18446744073709551616", 'a"b', "é"])
 async def test_a_uid_is_text_as_the_cms_gave_it(make_site: Sites, uid: str) -> None:
     site = await make_site()
@@ -380,6 +391,20 @@ async def test_the_cms_changes_who_sees_a_user(make_site: Sites) -> None:
     site.pass_grace()
     assert old.told == [("3", "online")]
     assert new.told == [("3", "offline")]
+
+
+async def test_the_last_word_of_the_cms_counts(make_site: Sites) -> None:
+    site = await make_site()
+    site.sees("3", "2")
+    old, new = site.tab_of("2"), site.tab_of("4")
+    pages = [site.tab_of("3-a")]
+    site.online.see("3", frozenset())
+    site.online.see("3", frozenset({"4"}))
+    pages.append(site.tab_of("3-b"))  # What was asked at the same moment may be older.
+    for page in pages:
+        page.leave()
+    site.pass_grace()
+    assert (old.told, new.told) == ([("3", "online")], [("3", "offline")])
 
 
 async def test_it_may_change_within_the_grace(make_site: Sites) -> None:

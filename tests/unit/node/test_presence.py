@@ -186,7 +186,7 @@ async def test_nobody_is_left_when_the_server_stops() -> None:
     page.leave()
     await world.node.stop()
     assert here.code == 3001
-    assert world.leftovers() == {}
+    assert await world.memory.presence(ROOM) == {}
     removed = {(args[0], args[1].user) for args in world.engine.named("presence_remove")}
     assert removed == {(ROOM, "alice"), (ROOM, "bob")}
     assert world.clock.getDelayedCalls() == []
