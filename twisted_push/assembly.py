@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.web.resource import Resource
@@ -13,6 +14,7 @@ from twisted_push.cms.gate import make_gate
 from twisted_push.config import Config, SiteConfig
 from twisted_push.dialects.centrifugal import CentrifugalDialect
 from twisted_push.dialects.nodejs import NodejsDialect
+from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.memory import MemoryEngine
 from twisted_push.interfaces import ITransport, Receiver
 from twisted_push.node.context import Context
@@ -134,8 +136,15 @@ def _mount(root: Resource, path: str, resource: Resource) -> None:
 
 
 def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
-    engine = MemoryEngine(reactor)
+    engine = MemoryEngine(reactor, _make_journal(site, config, reactor))
     stats = SiteStats()
     gate = make_gate(site, engine, reactor, stats)
     context = Context(site.name, Policy(site, config.limits), engine, gate, reactor, stats)
     return Node(context)
+
+
+def _make_journal(site: SiteConfig, config: Config, reactor: Any) -> Journal | None:
+    """Make the journal of a site: in a directory of its own, which has the site's name."""
+    if not config.state_dir:
+        return None
+    return Journal(str(Path(config.state_dir, site.name)), config.durability, reactor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import resource
@@ -18,6 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
@@ -29,7 +31,7 @@ from twisted_push.config import SHORT_KEY, CallbackConfig, Config, check_endpoin
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
-from twisted_push.errors import ConfigErrors
+from twisted_push.errors import ConfigErrors, EngineRefused
 from twisted_push.node.context import software_version
 from twisted_push.node.node import Node
 from twisted_push.ops.logs import observer
@@ -91,7 +93,8 @@ def _with_listen(config: Config, listen: Sequence[str]) -> Config:
 class PushService(Service):
     """Everything that runs: sites, endpoints, and how they begin and end.
 
-    ``read`` gives the configuration anew (SIGHUP); it raises ConfigErrors.
+    ``read`` gives the configuration anew (SIGHUP); it raises ConfigErrors. ``give_up`` is called
+    before the reactor is stopped because the server cannot start.
     """
 
     name = "push"
@@ -105,14 +108,17 @@ class PushService(Service):
         notifier: Notifier,
         demo: DemoSettings | None = None,
         log_observer: ILogObserver | None = None,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
+        self._give_up = give_up
         self._read = read
         self._notifier = notifier
         self._demo = demo
         self._log_observer = log_observer
         self.config = config
         self.assembly = Assembly(config, reactor)
+        self.assembly.door.closed = "the server is starting"
         self.nodes = self.assembly.nodes
         self._ports = self._make_ports()
         self._watchdog = LoopingCall(notifier.alive)
@@ -167,6 +173,7 @@ class PushService(Service):
         for node in self.nodes:
             await node.start()
             _warn_of_short_keys(node)
+        self.assembly.door.closed = ""
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         if self._notifier.watchdog is not None:
             self._watchdog.start(self._notifier.watchdog / 2)
@@ -180,8 +187,12 @@ class PushService(Service):
         if self._demo is not None:
             _log.info("the demo is ready: open {url} in a browser", url=self._demo.url)
 
-    def _failed(self, failure: Any) -> None:
-        _log.failure("the server could not start", failure)
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(EngineRefused):
+            _log.critical("the server cannot start: {why}", why=failure.value)
+        else:
+            _log.failure("the server could not start", failure)
+        self._give_up()
         self._reactor.stop()
 
     # --- Reload ------------------------------------------------------------------------------
@@ -229,7 +240,7 @@ class PushService(Service):
 
     async def _stop(self) -> None:
         self._notifier.stopping()
-        self.assembly.door.closed = True
+        self.assembly.door.closed = "the server is stopping"
         await DeferredList([Deferred.fromCoroutine(_closed(port)) for _, port in self._ports])
         seconds = self.config.limits.shutdown_timeout
         draining = [Deferred.fromCoroutine(node.drain(seconds)) for node in self.nodes]
@@ -287,6 +298,7 @@ def _needing_restart(old: Config, new: Config) -> list[str]:
         "backend_listen",
         "engine",
         "state_dir",
+        "durability",
         "log_level",
         "log_format",
         "debug_echo",
@@ -350,4 +362,16 @@ def makeService(options: Options) -> PushService:
         notifier=Notifier.from_environment(os.environ),
         demo=demo,
         log_observer=observer(_log_file(options), config.log_format, config.log_level),
+        give_up=_exit_with_failure,
     )
+
+
+def _exit_with_failure() -> None:
+    """Have this process end with the exit code 1: twistd itself gives 0 for every end."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    atexit.register(leave)

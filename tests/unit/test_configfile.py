@@ -43,6 +43,18 @@ def test_a_credential_of_systemd_comes_first(
     assert read_config(path).sites["default"].keys[0].key == KEY
 
 
+def test_a_relative_state_directory_is_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f'state_dir = "state"\n[sites.default]\nkey = "{KEY}"'
+    written(tmp_path / "push.toml", text)
+    monkeypatch.chdir(tmp_path)
+    for path in ("push.toml", str(tmp_path / "push.toml")):
+        assert read_config(path).state_dir == str(tmp_path / "state")
+    path = written(tmp_path / "other.toml", text.replace('"state"', '"/var/lib/push"'))
+    assert read_config(path).state_dir == "/var/lib/push"
+
+
 def test_without_a_file_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWISTED_PUSH_SITES__DEFAULT__KEY", KEY)
     assert read_config(None).sites["default"].keys[0].key == KEY

@@ -252,7 +252,7 @@ def test_a_stopping_server_refuses_the_new_and_tells_the_others(make_server: Mak
     server = make_server()
     client = Client(server)
     client.open()
-    server.door.closed = True
+    server.door.closed = "the server is stopping"
     assert server.ask("GET", OPEN_3).error == (503, 3)
     server.world.node.finish(server.session, Disconnect(3001))
     packets = client.last()

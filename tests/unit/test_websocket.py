@@ -317,7 +317,7 @@ def test_addresses_behind_a_proxy(make_server: Make) -> None:
 
 def test_a_stopping_server(make_server: Make) -> None:
     server = make_server()
-    server.door.closed = True
+    server.door.closed = "the server is stopping"
     assert Browser(server).open() == 503
 
 

@@ -36,8 +36,6 @@ def _check_later(config: Config, faults: Faults) -> None:
     """Refuse what the file may say one day and this version cannot do."""
     if config.engine == "redis":
         faults.add("engine", f"'redis' is {LATER}; use memory")
-    if config.state_dir:
-        faults.add("state_dir", f"a journal is {LATER}; leave it empty")
     for site in config.sites.values():
         for index, namespace in enumerate(site.namespaces):
             path = f"{site_path(site.name)}.namespaces[{index}]"

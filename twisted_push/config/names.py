@@ -14,6 +14,7 @@ __all__ = [
     "basic_auth",
     "callback_url",
     "channel_name",
+    "directory",
     "header_name",
     "host_name",
     "key_id",
@@ -144,6 +145,17 @@ def url_path() -> Parser[str]:
         return path
 
     return text('a path such as "/nodejs/", or empty', check=check)
+
+
+def directory() -> Parser[str]:
+    """Make a parser of names of directories; empty for none."""
+
+    def check(value: str) -> str:
+        if not value.isprintable():
+            raise ValueError
+        return value
+
+    return text("the name of a directory, or empty", check=check)
 
 
 def _is_name(value: str, limit: int) -> bool:

@@ -190,7 +190,10 @@ class Config:
     listen: tuple[str, ...] = setting(list_of(endpoint()), ["tcp:8080:interface=127.0.0.1"])
     backend_listen: tuple[str, ...] = setting(list_of(endpoint()), [])
     engine: str = setting(choice("memory", "redis"), "memory")
-    state_dir: str = setting(text("the name of a directory, or empty"), "")
+    state_dir: str = setting(names.directory(), "")
+    """Where each site has its journal; empty: nothing outlives a restart."""
+    durability: str = setting(choice("commit", "write", "none"), "commit")
+    """When a publish is answered: on the disk, with the operating system, or before both."""
     trusted_proxies: tuple[str, ...] = setting(list_of(names.network()), [])
     log_level: str = setting(choice("debug", "info", "warn", "error", "critical"), "info")
     log_format: str = setting(choice("text", "json"), "text")

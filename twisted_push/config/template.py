@@ -28,6 +28,12 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # Addresses or networks of reverse proxies whose X-Forwarded-For is believed.
 # trusted_proxies = ["127.0.0.1", "::1"]
 
+# Where history, grants, logouts and the like are kept over a restart. Empty: they are not. A
+# directory of the server's own; a relative name is beside this file.
+# state_dir = "/var/lib/twisted-push"
+# durability = "commit"            # a publish is answered when it is: commit: on the disk; write:
+                                   # with the operating system; none: in memory
+
 # log_level = "info"               # debug | info | warn | error | critical
 # log_format = "text"              # text | json
 

@@ -59,7 +59,10 @@ class Connected:
 
 @implementer(IEngineEvents)
 class Node:
-    """One site: its clients, its channels, and what its CMS may ask (``backend``)."""
+    """One site: its clients, its channels, and what its CMS may ask (``backend``).
+
+    ``engine_fault`` says why the engine does not work, if it does not.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -69,7 +72,7 @@ class Node:
         self.online = Online(context)
         self.sessions: set[Session] = set()
         self.sockets: dict[str, Session] = {}
-        self.engine_connected = False
+        self.engine_fault = "the engine is not running"
         self._wheel: Wheel[Session] = Wheel(TICK)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = context.clock
@@ -77,7 +80,7 @@ class Node:
     async def start(self) -> None:
         """Begin. Raises EngineUnavailable."""
         await self.context.engine.start(self)
-        self.engine_connected = True
+        self.engine_fault = ""
         self._ticking.start(TICK, now=False)
 
     async def stop(self) -> None:
@@ -350,7 +353,7 @@ class Node:
         self.channels.tell_left(channel, info)
 
     def state(self, connected: bool, why: str) -> None:
-        self.engine_connected = connected
+        self.engine_fault = "" if connected else why
         _log.warn("{site}: engine: {why}", site=self.context.name, why=why)
 
 

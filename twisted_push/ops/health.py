@@ -27,19 +27,17 @@ class Ready(Resource):
 
     isLeaf = True
 
-    def __init__(self, nodes: Sequence[Node], stopping: Callable[[], bool]) -> None:
+    def __init__(self, nodes: Sequence[Node], closed: Callable[[], str]) -> None:
         super().__init__()
         self._nodes = tuple(nodes)
-        self._stopping = stopping
+        self._closed = closed
 
     def render_GET(self, request: Request) -> bytes:
-        reasons = [
-            f"{node.context.name}: the engine is not connected"
-            for node in self._nodes
-            if not node.engine_connected
+        closed = self._closed()
+        reasons = [closed] if closed else []
+        reasons += [
+            f"{node.context.name}: {node.engine_fault}" for node in self._nodes if node.engine_fault
         ]
-        if self._stopping():
-            reasons.append("the server is stopping")
         if reasons:
             return answer_json(request, 503, {"status": "not ready", "reasons": reasons})
         return answer_json(request, 200, {"status": "ready"})

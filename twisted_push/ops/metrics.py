@@ -46,7 +46,7 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
         "Questions to the CMS without an answer yet",
         lambda n: n.context.stats.callbacks_in_flight,
     ),
-    "engine_connected": ("1 while the engine works", lambda n: float(n.engine_connected)),
+    "engine_connected": ("1 while the engine works", lambda n: float(not n.engine_fault)),
 }
 _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
     "connects": ("Connect commands that were granted", lambda s: s.connects),

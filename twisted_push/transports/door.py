@@ -39,12 +39,15 @@ class Turned(Exception):
 
 
 class Door:
-    """Chooses the site, checks headers and origin, and counts connections of the process."""
+    """Chooses the site, checks headers and origin, and counts connections of the process.
+
+    ``closed`` says why nobody new is let in; it is empty while the server serves.
+    """
 
     def __init__(self, nodes: Sequence[Node], config: Config) -> None:
         self._nodes = tuple(nodes)
         self.config = config
-        self.closed = False
+        self.closed = ""
         self._open = 0
         self._by_address: Counter[str] = Counter()
 
@@ -79,7 +82,7 @@ class Door:
         node = None
         try:
             if new and self.closed:
-                raise Turned(503, "the server is stopping")
+                raise Turned(503, self.closed)
             host = self._check_form(request)
             node = self._node_for(host)
             self._check_origin(node, request, host)

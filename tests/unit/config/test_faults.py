@@ -61,7 +61,6 @@ def test_a_file_that_is_no_toml_is_told_with_its_line() -> None:
     ("text", "path"),
     [
         ("engine = 'redis'\n" + site(""), "engine"),
-        ("state_dir = '/var/lib/push'\n" + site(""), "state_dir"),
         (
             site('[[sites.default.namespaces]]\nclient_subscribe = "cms"'),
             "sites.default.namespaces[0].client_subscribe",
