@@ -65,7 +65,7 @@ class ITransport(Interface):
     """One client's connection, outward. It does not contain reading: see `Receiver`.
 
     ``send`` is synchronous and takes a ready frame, the same object for every client of one
-    codec, so that a fan-out builds it once.
+    codec, so that a fan-out builds it once. It may be several, one right behind the other.
     """
 
     request: ClientRequest = Attribute("The opening request: a `ClientRequest`.")

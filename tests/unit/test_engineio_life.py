@@ -16,7 +16,7 @@ from twisted_push.node.node import Node
 from twisted_push.session import MAX_KEPT, Session
 from twisted_push.transports.engineio import PING_FRAME, message_frame
 from twisted_push.transports.engineio.connection import GOODBYE_TIMEOUT
-from twisted_push.transports.websocket import CLOSE_TIMEOUT, frame_payload, text_frame
+from twisted_push.transports.websocket import CLOSE_TIMEOUT, frame_payloads, text_frame
 
 make_server = pytest.fixture(servers)
 Make = Callable[..., EngineServer]
@@ -64,7 +64,8 @@ def hear(client: Client) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 def test_what_is_in_a_frame(size: int) -> None:
-    assert frame_payload(text_frame(b"x" * size)) == b"x" * size
+    frames = text_frame(b"x" * size) + text_frame(b"y") + text_frame(b"z" * size)
+    assert list(frame_payloads(frames)) == [b"x" * size, b"y", b"z" * size]
 
 
 def test_frames_for_codecs() -> None:

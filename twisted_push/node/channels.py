@@ -10,6 +10,7 @@ from twisted_push.errors import Disconnect, Refused
 from twisted_push.interfaces import ICodec
 from twisted_push.model import ClientInfo, Publication, Recovered, StreamPosition
 from twisted_push.node.context import Context
+from twisted_push.node.fanout import FanOut
 from twisted_push.node.interests import Interests
 from twisted_push.node.presence import Presence
 from twisted_push.session import Session, State, Subscription
@@ -52,6 +53,7 @@ class Channels:
         self.connecting: dict[Session, Connecting] = {}
         self.presence = Presence(context)
         self.interests = Interests(context, self.reset)
+        self.fan_out = FanOut(context.clock)
         self._making: dict[str, list[Subscription]] = {}
 
     async def join(
@@ -113,6 +115,7 @@ class Channels:
         buffered, subscription.buffer = subscription.buffer or [], None
         self._made(subscription)
         self._context.hub.join(channel, session)
+        self.fan_out.joined(channel)
         top = subscription.position.offset if subscription.position else 0
         for publication in buffered:
             if publication.exclude == session.client:
@@ -159,6 +162,7 @@ class Channels:
             self._made(subscription)
         else:
             self._context.hub.leave(channel, session)
+            self.fan_out.left(channel, session)
             if subscription.present:
                 self.presence.leave(session, channel, info, returning)
         self.interests.care_less(channel)
@@ -204,17 +208,12 @@ class Channels:
 
         The client with the id ``exclude`` is left out.
         """
-        frames: dict[ICodec, bytes | None] = {}
-        sessions = tuple(self._context.hub.of_channel(channel))
+        sessions = self._context.hub.of_channel(channel)
         left_out = self._context.hub.clients.get(exclude) if exclude else None
-        if left_out is not None:
-            sessions = tuple(session for session in sessions if session is not left_out)
-        for session in sessions:
-            codec = session.codec
-            if codec not in frames:
-                frames[codec] = encode(codec)
-            session.deliver(frames[codec], channel)
-        return len(sessions)
+        if left_out is None:
+            return self.fan_out.send(channel, sessions, encode)
+        others = tuple(session for session in sessions if session is not left_out)
+        return self.fan_out.send(channel, others, encode, whole=False)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""

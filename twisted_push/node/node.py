@@ -90,6 +90,7 @@ class Node:
         for session in tuple(self.sessions):
             self.finish(session, Disconnect(3001))
         self.channels.presence.close()
+        self.channels.fan_out.close()
         if self._ticking.running:
             self._ticking.stop()
         await self.context.gate.close()

@@ -8,7 +8,7 @@ done; its timers run on the global reactor, so those that tests could leave behi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from autobahn.twisted.resource import WebSocketResource
@@ -32,7 +32,7 @@ __all__ = [
     "EchoReceiver",
     "PushWebSocketFactory",
     "WebSocketEndpoint",
-    "frame_payload",
+    "frame_payloads",
     "text_frame",
 ]
 
@@ -53,10 +53,16 @@ def text_frame(payload: bytes) -> bytes:
     return _frame(_TEXT, payload)
 
 
-def frame_payload(frame: bytes) -> bytes:
-    """Give what is in a whole, unmasked frame."""
-    length = frame[1]
-    return frame[2 if length < 126 else 4 if length == 126 else 10 :]
+def frame_payloads(frames: bytes) -> Iterator[bytes]:
+    """Give what is in whole, unmasked frames."""
+    start = 0
+    while start < len(frames):
+        length, start = frames[start + 1], start + 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length, start = int.from_bytes(frames[start : start + size]), start + size
+        yield frames[start : start + length]
+        start += length
 
 
 def _frame(opcode: bytes, payload: bytes) -> bytes:

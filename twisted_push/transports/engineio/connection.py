@@ -31,7 +31,7 @@ from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry
 from twisted_push.transports.engineio.frames import CLOSE, NOOP, PONG_FRAME
 from twisted_push.transports.engineio.polls import ANSWER_SIZE, Polls
-from twisted_push.transports.websocket import frame_payload, text_frame
+from twisted_push.transports.websocket import frame_payloads, text_frame
 
 __all__ = ["POLLING", "WEBSOCKET", "AcceptEngineIo", "Connection", "Connections", "Probing"]
 
@@ -135,7 +135,8 @@ class Connection:
         if self._socket is not None and self._opened:
             self._socket.send(frame)
             return
-        self._polls.keep(frame_payload(frame))
+        for packet in frame_payloads(frame):
+            self._polls.keep(packet)
         if not self._opened or self.session.closed:
             return  # More follows: the answer to the handshake, or the last one.
         if self._collecting:

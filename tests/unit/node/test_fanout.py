@@ -1,0 +1,275 @@
+"""The fan-out: in slices, in order, to nobody who left, and together what can go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from twisted_push.interfaces import ICodec
+from twisted_push.node import fanout
+from twisted_push.node.fanout import AT_ONCE, MAX_TOGETHER, MAX_WAITING, SLICE, FanOut
+from twisted_push.session import Session
+
+MANY = AT_ONCE + 1
+
+
+class SlowClock(Clock):
+    """Time goes on by ``cost`` seconds for each client that is served."""
+
+    cost = 0.0
+
+    def spend(self) -> None:
+        self.rightNow += self.cost
+
+    def turn(self) -> None:
+        """Do what is due, but not what that has put off: `advance` would."""
+        calls: Any = tuple(self.getDelayedCalls())
+        for call in calls:
+            function, arguments = call.func, call.args
+            call.cancel()
+            function(*arguments)
+
+
+@define(eq=False)
+class Client:
+    """Takes frames as a session does."""
+
+    clock: SlowClock
+    codec: str = "a"
+    broken: bool = False
+    got: list[bytes] = field(factory=list)
+
+    def deliver(self, frame: bytes, channel: str) -> None:
+        if self.broken:
+            raise RuntimeError("as a fault of ours would")
+        self.clock.spend()
+        self.got.append(frame)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.got).decode()
+
+
+class World:
+    """Clients in one channel, as the hub has them."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = SlowClock()
+        self.fan_out = FanOut(self.clock)
+        self.clients = [Client(self.clock) for _ in range(count)]
+        self.here: set[Client] = set(self.clients)
+        self.encoded: list[str] = []
+
+    def send(self, text: str, channel: str = "c", without: Client | None = None) -> int:
+        def encode(codec: ICodec) -> bytes:
+            self.encoded.append(f"{codec}{text}")
+            return text.encode()
+
+        sessions = self.here if without is None else tuple(self.here - {without})
+        return self.fan_out.send(
+            channel, cast("set[Session]", sessions), encode, whole=without is None
+        )
+
+    def leave(self, client: Client) -> None:
+        self.here.discard(client)
+        self.fan_out.left("c", cast("Session", client))
+
+    def join(self, client: Client) -> None:
+        self.here.add(client)
+        self.fan_out.joined("c")
+
+    def turn(self) -> None:
+        self.clock.turn()
+
+    def got(self) -> set[str]:
+        return {client.text for client in self.clients}
+
+
+def test_a_few_are_served_at_once() -> None:
+    world = World(AT_ONCE)
+    assert world.send("1") == AT_ONCE
+    assert world.got() == {"1"}
+    assert world.fan_out.waiting == 0
+    assert not world.clock.getDelayedCalls()
+
+
+def test_nobody_is_nothing() -> None:
+    world = World(0)
+    assert world.send("1") == 0
+    assert not world.clock.getDelayedCalls()
+
+
+def test_many_are_served_in_a_later_turn_with_what_came_meanwhile() -> None:
+    world = World(MANY)
+    assert [world.send(text) for text in "123"] == [MANY] * 3
+    assert world.got() == {""}
+    assert world.fan_out.waiting == 3
+    world.turn()
+    assert world.got() == {"123"}
+    assert {len(client.got) for client in world.clients} == {1}
+    assert world.fan_out.waiting == 0
+    assert not world.clock.getDelayedCalls()
+
+
+def test_it_is_encoded_once_for_each_codec() -> None:
+    world = World(MANY)
+    for client in world.clients[:10]:
+        client.codec = "b"
+    world.send("1")
+    world.turn()
+    assert sorted(world.encoded) == ["a1", "b1"]
+
+
+def test_a_slice_ends_in_time_and_the_others_are_served_later() -> None:
+    world = World(10 * MANY)
+    world.clock.cost = SLICE / 100
+    world.send("1")
+    world.turn()
+    served = sum(client.text == "1" for client in world.clients)
+    assert 100 <= served <= 100 + 2 * fanout.STEP
+    world.send("2")  # Some have the first already.
+    while world.clock.getDelayedCalls():
+        world.turn()
+    assert world.got() == {"12"}
+
+
+def test_a_small_channel_does_not_wait_for_a_large_one() -> None:
+    world = World(MANY)
+    world.send("1")
+    small = [Client(world.clock)]
+    world.fan_out.send("small", cast("Sequence[Session]", small), lambda _: b"s")
+    assert small[0].text == "s"
+    assert world.got() == {""}
+    world.fan_out.close()
+
+
+def test_who_is_gone_gets_nothing_more_even_if_they_come_back() -> None:
+    world = World(MANY)
+    client = world.clients[0]
+    world.send("1")
+    world.leave(client)
+    world.join(client)
+    world.send("2")
+    world.turn()
+    assert client.text == "2"
+    assert world.clients[1].text == "12"
+
+
+def test_who_comes_gets_only_what_follows() -> None:
+    world = World(MANY)
+    world.send("1")
+    late = Client(world.clock)
+    world.join(late)
+    assert world.send("2") == MANY + 1
+    world.turn()
+    assert late.text == "2"
+    assert world.got() == {"12"}
+
+
+def test_one_can_be_left_out() -> None:
+    world = World(MANY + 1)
+    author = world.clients[0]
+    world.send("1")
+    assert world.send("2", without=author) == MANY
+    world.send("3")
+    world.turn()
+    assert author.text == "13"
+    assert {client.text for client in world.clients[1:]} == {"123"}
+
+
+def test_what_one_codec_has_no_word_for() -> None:
+    world = World(MANY)
+    world.clients[0].codec = "mute"
+    clients = cast("set[Session]", world.here)
+    world.fan_out.send("c", clients, lambda codec: None if str(codec) == "mute" else b"1")
+    world.turn()
+    assert world.clients[0].got == []
+    assert world.clients[1].text == "1"
+
+
+def test_so_many_go_together_and_no_more() -> None:
+    world = World(MANY)
+    for _ in range(MAX_TOGETHER + 1):
+        world.send(".")
+    world.turn()
+    assert [len(frame) for frame in world.clients[0].got] == [MAX_TOGETHER, 1]
+
+
+def test_publishers_that_are_too_fast_wait() -> None:
+    world = World(MANY)
+    for _ in range(MAX_WAITING):
+        world.send(".")
+    assert world.got() == {""}
+    world.send(".")
+    assert {len(text) for text in world.got()} == {MAX_WAITING + 1}
+    assert world.fan_out.waiting == 0
+    world.turn()
+
+
+def test_nobody_is_served_after_the_end() -> None:
+    world = World(MANY)
+    world.send("1")
+    world.fan_out.close()
+    assert not world.clock.getDelayedCalls()
+    world.turn()
+    assert world.got() == {""}
+
+
+def test_a_fault_of_one_turn_does_not_end_the_others() -> None:
+    world = World(MANY)
+    world.clients[0].broken = True
+    world.send("1")
+    for _ in range(3):
+        try:
+            world.turn()
+        except RuntimeError:
+            continue
+    assert {client.text for client in world.clients[1:]} == {"1"}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.just(0)),
+        st.tuples(st.just("without"), st.integers(0, 9)),
+        st.tuples(st.just("leave"), st.integers(0, 9)),
+        st.tuples(st.just("join"), st.integers(0, 9)),
+        st.tuples(st.just("turn"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 100))
+@settings(max_examples=200, deadline=None)
+def test_everybody_gets_all_of_their_time_in_order_and_nothing_else(
+    steps: list[tuple[str, int]], cost: int
+) -> None:
+    world = World(MANY + 10)
+    world.clock.cost = SLICE / cost
+    owed: dict[Client, str] = dict.fromkeys(world.clients, "")
+
+    for number, (what, who) in enumerate(steps):
+        client = world.clients[who]
+        mark = chr(0x100 + number)
+        if what == "turn":
+            world.turn()
+        elif what == "leave" and client in world.here:
+            world.leave(client)
+            owed[client] = client.text  # Not a frame more of before.
+        elif what == "join" and client not in world.here:
+            world.join(client)
+        elif what in ("send", "without"):
+            without = client if what == "without" and client in world.here else None
+            for each in world.here - {without}:
+                owed[each] += mark
+            world.send(mark, without=without)
+        assert all(client.text == owed[client][: len(client.text)] for client in world.clients)
+    while world.clock.getDelayedCalls():
+        world.turn()
+    assert {client: client.text for client in world.clients} == owed
+    assert world.fan_out.waiting == 0
