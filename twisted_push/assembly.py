@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted_push.dialects.centrifugal import CentrifugalDialect
 from twisted_push.dialects.nodejs import NodejsDialect
 from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.memory import MemoryEngine
-from twisted_push.interfaces import ITransport, Receiver
+from twisted_push.interfaces import ITransport
 from twisted_push.node.context import Context
 from twisted_push.node.node import Node
 from twisted_push.ops.health import Health, Ready
@@ -29,6 +30,16 @@ from twisted_push.stats import SiteStats
 from twisted_push.transports.clientscript import ClientScript
 from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
+from twisted_push.transports.stream import (
+    HTTP_STREAM,
+    SSE,
+    AcceptStream,
+    Connections,
+    EmulationEndpoint,
+    StreamEndpoint,
+    event_frame,
+    line_frame,
+)
 from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, text_frame
 
 __all__ = ["Assembly"]
@@ -67,12 +78,13 @@ class Assembly:
     # --- Browsers ----------------------------------------------------------------------------
 
     def _add_native(self, debug_echo: bool) -> None:
-        codec = CentrifugalCodec(text_frame)
         dialects = {node: CentrifugalDialect(node) for node in self.nodes}
 
-        def accept(node: Node, transport: ITransport) -> Receiver:
-            return node.accept(transport, codec, dialects[node])
+        def accept_with(codec: CentrifugalCodec) -> Callable[[Node, ITransport], Session]:
+            return lambda node, transport: node.accept(transport, codec, dialects[node])
 
+        self._add_streams(accept_with)
+        accept = accept_with(CentrifugalCodec(text_frame))
         websocket = WebSocketEndpoint(self.door, accept, self._reactor)
         self._endpoints.append(websocket)
         _mount(self.public, "/connection/websocket", websocket)
@@ -80,6 +92,15 @@ class Assembly:
             echo = WebSocketEndpoint(self.door, lambda _, peer: EchoReceiver(peer), self._reactor)
             self._endpoints.append(echo)
             _mount(self.public, "/debug/echo", echo)
+
+    def _add_streams(self, accept_with: Callable[[CentrifugalCodec], AcceptStream]) -> None:
+        """Add what clients fall back to where WebSocket does not get through."""
+        connections: Connections = {}
+        for kind, frame in ((SSE, event_frame), (HTTP_STREAM, line_frame)):
+            accept = accept_with(CentrifugalCodec(frame, tells_end=True))
+            stream = StreamEndpoint(kind, self.door, accept, connections, self._reactor)
+            _mount(self.public, f"/connection/{kind.transport}", stream)
+        _mount(self.public, "/emulation", EmulationEndpoint(self.door, connections))
 
     def _add_socketio(self, path: str) -> None:
         """Add Socket.IO: the revisions 4 and 5 of its protocol go with Engine.IO 3 and 4."""

@@ -170,9 +170,13 @@ class Disconnect(PushError):
 
 @frozen
 class CmsUnavailable(PushError):
-    """The CMS was asked and gave no usable answer. ``why`` is for the log, without secrets."""
+    """The CMS was asked and gave no usable answer. ``why`` is for the log, without secrets.
+
+    ``retry_after``: the seconds for which it wants to be left alone, if it said so.
+    """
 
     why: str
+    retry_after: float | None = None
 
     def __str__(self) -> str:
         """Give the cause."""

@@ -93,7 +93,8 @@ class Grant:
     """What the CMS answered for a token: who this is and which channels it gets.
 
     ``issued_at`` is the time (unix seconds) at which the CMS was asked, or the token signed:
-    a revocation at or after it beats the grant. ``expires_at`` (unix seconds) is the end that
+    a revocation at or after it beats the grant. ``presence_to`` are the users who may see that this
+    one is online; None where nothing is said of it. ``expires_at`` (unix seconds) is the end that
     the CMS set, None for none. With ``client_refresh`` the client itself must bring a new token
     before that end. ``raw`` keeps what the CMS may want back (the answer's ``meta``).
     """
@@ -101,7 +102,7 @@ class Grant:
     user: str
     issued_at: float
     channels: Mapping[str, ChannelGrant] = field(factory=dict)
-    presence_to: frozenset[str] = frozenset()
+    presence_to: frozenset[str] | None = None
     info: bytes | None = None
     data: bytes | None = None
     content_tokens: Mapping[str, str] = field(factory=dict)

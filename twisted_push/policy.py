@@ -121,20 +121,24 @@ class Policy:
         return {**channels, **grant.channels}
 
     def subscribes_by(self, channel: str) -> str:
-        """Give how a client gets a channel that it asks for: ``anyone`` or ``token``.
+        """Give how a client gets a channel that it asks for: by ``anyone``, ``token`` or ``cms``.
 
         Raises Refused(103) if it does not.
         """
         how = self.namespace(channel).client_subscribe
-        if how not in ("anyone", "token"):
+        if how not in ("anyone", "token", "cms"):
             raise Refused(103)
         return how
 
-    def check_publish(self, channel: str, *, subscribed: bool) -> None:
-        """Raise Refused(103) unless a client may publish into a channel."""
+    def publishes_by(self, channel: str, *, subscribed: bool) -> str:
+        """Give why a client may publish into a channel: by ``anyone``, ``subscriber`` or ``cms``.
+
+        ``cms``: it may if the CMS says so. Raises Refused(103) if it may not.
+        """
         how = self.namespace(channel).client_publish
-        if not (how == "anyone" or (how == "subscriber" and subscribed)):
-            raise Refused(103)
+        if how in ("anyone", "cms") or (how == "subscriber" and subscribed):
+            return how
+        raise Refused(103)
 
     def check_history(self, channel: str) -> None:
         """Raise Refused(108) for a channel that keeps no history."""

@@ -42,6 +42,8 @@ class Kind(Enum):
 
     GRANTED = "granted"
     CLIENT = "client"
+    CMS = "cms"
+    """The client, and the CMS was asked: it is asked again before the end."""
     CONTENT = "content"
 
 
@@ -51,7 +53,8 @@ class Subscription:
 
     ``buffer`` collects what is published while the subscription is being made, and is None once
     it is live. ``position`` is where it began; ``expires_at`` unix seconds; ``present`` whether the
-    client was entered as present.
+    client was entered as present. ``renew_at`` is when the CMS is asked whether the client may keep
+    it, ``renewal`` while it is.
     """
 
     channel: str
@@ -62,6 +65,8 @@ class Subscription:
     position: StreamPosition | None = None
     buffer: list[Publication] | None = field(factory=list)
     present: bool = False
+    renew_at: float | None = None
+    renewal: Deferred[None] | None = None
 
 
 _Kept = tuple[bytes, str | None, bytes | None]

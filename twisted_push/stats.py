@@ -48,6 +48,7 @@ class SiteStats:
     callbacks: Counter[str] = Factory(Counter)
     callback_duration: Durations = Factory(Durations)
     callbacks_in_flight: int = 0
+    hook_failures: int = 0
     connects: int = 0
     publications: int = 0
     deliveries: int = 0

@@ -17,12 +17,14 @@ from zope.interface.verify import verifyObject
 from tests.fakes import FakeTransport
 from tests.unit.engineio_support import Client, EngineServer
 from tests.unit.node.support import World
+from tests.unit.stream_support import Reader, StreamServer
 from tests.unit.test_websocket import CLOSE, TEXT, Browser, Server
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.engineio import message_frame
+from twisted_push.transports.stream import event_frame, line_frame
 from twisted_push.transports.websocket import text_frame
 
 
@@ -304,6 +306,50 @@ class EngineIoPollingKind:
         return self._client.server.door.connections == 0
 
 
+class StreamKind:
+    """`twisted_push.transports.stream`: the end is told by a push, which is the codec's."""
+
+    def __init__(self, kind: str, version: str) -> None:
+        self.receiver = Recorder()
+        self._server = StreamServer(accept=self._accept)
+        self._reader = Reader(self._server, kind, version=version)
+        self._frame = {"sse": event_frame, "http_stream": line_frame}[kind]
+
+    def _accept(self, node: Node, transport: ITransport) -> Any:
+        self.transport = transport
+        return self.receiver
+
+    def frame(self, text: bytes) -> bytes:
+        return self._frame(text)
+
+    def got(self) -> list[bytes]:
+        return self._reader.messages()
+
+    def codes(self) -> list[int]:
+        return [0] if self._reader.finished else []
+
+    def code(self, code: int) -> int:
+        return 0
+
+    def fill(self) -> None:
+        producer: Any = self._reader.wire.producer
+        producer.pauseProducing()
+
+    def empty(self) -> None:
+        producer: Any = self._reader.wire.producer
+        producer.resumeProducing()
+
+    def lose(self) -> None:
+        self._reader.wire.hang_up()
+
+    def wait(self) -> None:
+        self._server.clock.advance(60)
+
+    @property
+    def gone(self) -> bool:
+        return self._server.door.connections == 0
+
+
 KINDS: dict[str, Callable[[], Kind]] = {
     "websocket": WebSocketKind,
     "engineio-polling-3": lambda: EngineIoPollingKind(3),
@@ -312,6 +358,10 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "engineio-websocket-4": lambda: EngineIoWebSocketKind(4, upgraded=False),
     "engineio-upgraded-3": lambda: EngineIoWebSocketKind(3, upgraded=True),
     "engineio-upgraded-4": lambda: EngineIoWebSocketKind(4, upgraded=True),
+    "sse": lambda: StreamKind("sse", "1.1"),
+    "sse-http-1.0": lambda: StreamKind("sse", "1.0"),
+    "http-stream": lambda: StreamKind("http_stream", "1.1"),
+    "http-stream-http-1.0": lambda: StreamKind("http_stream", "1.0"),
     "fake": FakeKind,
 }
 

@@ -40,7 +40,7 @@ class Server:
     """A service that starts and stops; it listens nowhere but on a port of its own."""
 
     def __init__(self, config: Config) -> None:
-        self.reactor = _Reactor()
+        self.reactor: Any = _Reactor()
         self.gave_up = 0
         self.service = PushService(
             config,
@@ -54,7 +54,7 @@ class Server:
         self.gave_up += 1
 
     def ready(self) -> tuple[int, Any]:
-        request = DummyRequest([b"ready"])
+        request: Any = DummyRequest([b"ready"])
         resource: Any = self.service.assembly.public.children[b"ready"]
         body = resource.render_GET(request)
         return request.responseCode or 200, json.loads(body)
@@ -153,5 +153,7 @@ async def test_without_a_directory_there_is_none(start: Start, tmp_path: Path) -
     await first.backend.publish("news", b'{"n":1}')
     await first.service.stopService()
     second = await start(config(""))
-    assert not (await second.backend.history("news", since=None, limit=10, reverse=False)).publications
+    assert not (
+        await second.backend.history("news", since=None, limit=10, reverse=False)
+    ).publications
     assert not list(tmp_path.iterdir())

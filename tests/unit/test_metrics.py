@@ -73,6 +73,7 @@ async def test_what_is_told() -> None:
     assert value(found["channels"]) == 3
     assert value(found["engine_connected"]) == 1
     assert value(found["connects"]) == 2
+    assert value(found["hook_waiting"]) == value(found["hook_failures"]) == 0
     assert value(found["publications"]) == 1
     assert value(found["deliveries"]) == 1
     assert value(found["connections_accepted"], transport="fake") == 4

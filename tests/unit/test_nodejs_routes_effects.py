@@ -557,15 +557,19 @@ def test_a_token_that_nobody_has(world: World, http: Http, verb: str) -> None:
 # --- Presence --------------------------------------------------------------------------------
 
 
+def notification(uid: str, event: str) -> dict[str, dict[str, str]]:
+    return {"presenceNotification": {"uid": uid, "event": event}}
+
+
 def test_the_presence_list_works(world: World, http: Http) -> None:
     """It was answered with 500, whoever was in it."""
     watcher, other = page(world, "1"), page(world, "2")
     seen = page(world, "3")
     assert http.get("user/presence-list/3/1,%20,0,99") == DONE
+    assert watcher.messages == [notification("3", "online")]
     seen.leave()
     world.advance(5)
-    event = {"presenceNotification": {"uid": "3", "event": "offline"}}
-    assert watcher.messages == [event]
+    assert watcher.messages == [notification("3", "online"), notification("3", "offline")]
     assert other.messages == []
 
 
@@ -574,9 +578,11 @@ def test_an_empty_presence_list_is_nobody(world: World, http: Http, path: str) -
     watcher, seen = page(world, "1"), page(world, "3")
     http.get("user/presence-list/3/1")
     assert http.post(f"user/presence-list/{path}") == DONE
+    told = [notification("3", "online"), notification("3", "offline")]
+    assert watcher.messages == told
     seen.leave()
     world.advance(5)
-    assert watcher.messages == []
+    assert watcher.messages == told
 
 
 def test_presence_lists_of_nobody(http: Http) -> None:

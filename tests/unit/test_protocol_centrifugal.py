@@ -273,8 +273,9 @@ def test_the_fields_of_each_command() -> None:
     assert params('{"id":1,"connect":{}}') == ConnectParams()
     assert params(
         '{"id":1,"subscribe":{"channel":"a","token":"t","recover":true,"epoch":"e","offset":7,'
-        '"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","data":[]}}'
-    ) == SubscribeParams("a", "t", True, "e", 7, True, True)
+        '"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","data":[],'
+        '"flag":3}}'
+    ) == SubscribeParams("a", "t", Raw(b"[]"), True, "e", 7, True, True, 3)
     assert params('{"id":1,"unsubscribe":{"channel":"a"}}') == ChannelParams("a")
     assert params('{"id":1,"history":{"channel":"a"}}') == HistoryParams("a", 0, None, False)
     assert params(

@@ -11,7 +11,7 @@ from attrs import asdict, frozen
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 
-from twisted_push.backend import requests
+from twisted_push.backend import people, requests
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
 from twisted_push.jsontext import JsonError, decoder
 from twisted_push.model import (
@@ -21,7 +21,7 @@ from twisted_push.model import (
     ServiceKey,
     StreamPosition,
 )
-from twisted_push.node.backend import Backend, Target
+from twisted_push.node.backend import Target
 from twisted_push.node.node import Node
 from twisted_push.protocols.centrifugal_shapes import publication_shape
 from twisted_push.session import Session
@@ -49,7 +49,7 @@ class Method:
 
     scope: str
     read: Callable[[bytes], Any]
-    run: Callable[[Backend, Any], Awaitable[Result]]
+    run: Callable[[Node, Any], Awaitable[Result]]
 
 
 class Methods:
@@ -71,6 +71,11 @@ class Methods:
             "presence_stats": Method("read", decoder(requests.ChannelRequest), _presence_stats),
             "channels": Method("read", decoder(requests.Channels), _channels),
             "connections": Method("read", decoder(requests.Connections), _connections),
+            "content_token": Method("manage", decoder(requests.ContentToken), people.content_token),
+            "content_users": Method("read", decoder(requests.ChannelRequest), people.content_users),
+            "online": Method("read", decoder(requests.Online), people.online),
+            "presence_list": Method("manage", decoder(requests.PresenceList), people.presence_list),
+            "presence_hook": Method("manage", decoder(requests.PresenceHook), people.presence_hook),
             "users": Method("read", decoder(requests.Nothing), _users),
             "info": Method("read", decoder(requests.Nothing), _info),
         }
@@ -92,7 +97,7 @@ class Methods:
         if method is None:
             raise Refused(104)
         node.context.policy.check_scope(key, method.scope)
-        return await method.run(node.backend, method.read(body))
+        return await method.run(node, method.read(body))
 
     async def _batch(self, node: Node, key: ServiceKey, batch: requests.Batch) -> Result:
         """Carry out commands in their order; one that fails fails alone.
@@ -158,9 +163,9 @@ def _check(request: requests.PublishOptions) -> None:
 
 
 async def _publish_into(
-    backend: Backend, channel: str, request: requests.Publish | requests.Broadcast
+    node: Node, channel: str, request: requests.Publish | requests.Broadcast
 ) -> Result:
-    published = await backend.publish(
+    published = await node.backend.publish(
         channel,
         bytes(request.data),
         tags=request.tags,
@@ -186,24 +191,24 @@ def _position_of(since: requests.Since | None) -> StreamPosition | None:
     return StreamPosition(since.offset, since.epoch) if since else None
 
 
-async def _publish(backend: Backend, request: requests.Publish) -> Result:
+async def _publish(node: Node, request: requests.Publish) -> Result:
     _check(request)
-    return await _publish_into(backend, request.channel, request)
+    return await _publish_into(node, request.channel, request)
 
 
-async def _broadcast(backend: Backend, request: requests.Broadcast) -> Result:
+async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
     _check(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
     publishing = (
-        _result_or_error(_publish_into(backend, channel, request), "result")
+        _result_or_error(_publish_into(node, channel, request), "result")
         for channel in request.channels
     )
     return {"responses": await _in_groups(publishing, TOGETHER)}
 
 
-async def _history(backend: Backend, request: requests.History) -> Result:
-    found = await backend.history(
+async def _history(node: Node, request: requests.History) -> Result:
+    found = await node.backend.history(
         request.channel,
         since=_position_of(request.since),
         limit=request.limit,
@@ -213,20 +218,20 @@ async def _history(backend: Backend, request: requests.History) -> Result:
     return {"publications": shapes, **_place(found.position)}
 
 
-async def _history_remove(backend: Backend, request: requests.ChannelRequest) -> Result:
-    await backend.history_remove(request.channel)
+async def _history_remove(node: Node, request: requests.ChannelRequest) -> Result:
+    await node.backend.history_remove(request.channel)
     return {}
 
 
-async def _position(backend: Backend, request: requests.Positions) -> Result:
+async def _position(node: Node, request: requests.Positions) -> Result:
     if len(request.channels) > MAX_POSITIONS:
         raise Refused(106, f"limit exceeded: at most {MAX_POSITIONS} channels")
-    found = await backend.positions(request.channels)
+    found = await node.backend.positions(request.channels)
     return {"positions": {channel: _place(position) for channel, position in found.items()}}
 
 
-async def _subscribe(backend: Backend, request: requests.Subscribe) -> Result:
-    await backend.subscribe(
+async def _subscribe(node: Node, request: requests.Subscribe) -> Result:
+    await node.backend.subscribe(
         _target(request),
         request.channel,
         ChannelGrant(_text(request.info), _text(request.data)),
@@ -236,22 +241,22 @@ async def _subscribe(backend: Backend, request: requests.Subscribe) -> Result:
     return {}
 
 
-async def _unsubscribe(backend: Backend, request: requests.Unsubscribe) -> Result:
-    await backend.unsubscribe(_target(request), request.channel)
+async def _unsubscribe(node: Node, request: requests.Unsubscribe) -> Result:
+    await node.backend.unsubscribe(_target(request), request.channel)
     return {}
 
 
-async def _disconnect(backend: Backend, request: requests.Disconnect) -> Result:
+async def _disconnect(node: Node, request: requests.Disconnect) -> Result:
     wanted = request.disconnect
     disconnect = Disconnect(3503) if wanted is None else Disconnect(wanted.code, wanted.reason)
     if not 3000 <= disconnect.code <= 4999:
         raise Refused(107, "bad request: a close code is between 3000 and 4999")
-    await backend.disconnect(_target(request), disconnect, request.whitelist or ())
+    await node.backend.disconnect(_target(request), disconnect, request.whitelist or ())
     return {}
 
 
-async def _refresh(backend: Backend, request: requests.Refresh) -> Result:
-    await backend.refresh(
+async def _refresh(node: Node, request: requests.Refresh) -> Result:
+    await node.backend.refresh(
         _target(request),
         expired=request.expired,
         expire_at=None if request.expire_at is None else float(request.expire_at),
@@ -260,8 +265,8 @@ async def _refresh(backend: Backend, request: requests.Refresh) -> Result:
     return {}
 
 
-async def _logout(backend: Backend, request: requests.Logout) -> Result:
-    await backend.logout(token=request.token, user=request.user)
+async def _logout(node: Node, request: requests.Logout) -> Result:
+    await node.backend.logout(token=request.token, user=request.user)
     return {}
 
 
@@ -271,19 +276,19 @@ def _client(info: ClientInfo) -> Result:
     return {"user": info.user, "client": info.client, **texts}
 
 
-async def _presence(backend: Backend, request: requests.ChannelRequest) -> Result:
-    clients = await backend.presence(request.channel)
+async def _presence(node: Node, request: requests.ChannelRequest) -> Result:
+    clients = await node.backend.presence(request.channel)
     return {"presence": {client: _client(info) for client, info in clients.items()}}
 
 
-async def _presence_stats(backend: Backend, request: requests.ChannelRequest) -> Result:
-    clients = await backend.presence(request.channel)
+async def _presence_stats(node: Node, request: requests.ChannelRequest) -> Result:
+    clients = await node.backend.presence(request.channel)
     users = {info.user for info in clients.values()}
     return {"num_clients": len(clients), "num_users": len(users)}
 
 
-async def _channels(backend: Backend, request: requests.Channels) -> Result:
-    counts = backend.channels(request.pattern)
+async def _channels(node: Node, request: requests.Channels) -> Result:
+    counts = node.backend.channels(request.pattern)
     return {"channels": {name: {"num_clients": count} for name, count in counts.items()}}
 
 
@@ -297,14 +302,14 @@ def _connection(session: Session) -> Result:
     }
 
 
-async def _connections(backend: Backend, request: requests.Connections) -> Result:
-    found = backend.connections(user=request.user, channel=request.channel)
+async def _connections(node: Node, request: requests.Connections) -> Result:
+    found = node.backend.connections(user=request.user, channel=request.channel)
     return {"connections": [_connection(session) for session in found]}
 
 
-async def _users(backend: Backend, request: requests.Nothing) -> Result:
-    return {"users": {u: {"num_clients": count} for u, count in backend.users().items()}}
+async def _users(node: Node, request: requests.Nothing) -> Result:
+    return {"users": {u: {"num_clients": count} for u, count in node.backend.users().items()}}
 
 
-async def _info(backend: Backend, request: requests.Nothing) -> Result:
-    return {"nodes": [asdict(backend.info())]}
+async def _info(node: Node, request: requests.Nothing) -> Result:
+    return {"nodes": [asdict(node.backend.info())]}

@@ -1,8 +1,9 @@
 """The requests of the HTTP API: what each method takes. A field that is not here is refused.
 
-Source: the client protocol's specification, section 6; ``position``, ``connections``, ``users``
-and ``logout`` are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where not
-given.
+Source: the client protocol's specification, section 6; ``position``, ``connections``, ``users``,
+``logout``, ``content_token``, ``content_users``, ``online``, ``presence_list`` and
+``presence_hook`` are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where
+not given.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ __all__ = [
     "ChannelRequest",
     "Channels",
     "Connections",
+    "ContentToken",
     "Disconnect",
     "DisconnectCode",
     "History",
     "Logout",
     "Nothing",
+    "Online",
     "Positions",
+    "PresenceHook",
+    "PresenceList",
     "Publish",
     "PublishOptions",
     "Refresh",
@@ -125,7 +130,7 @@ class Refresh(Struct, forbid_unknown_fields=True):
 
 
 class ChannelRequest(Struct, forbid_unknown_fields=True):
-    """``presence``, ``presence_stats`` and ``history_remove``."""
+    """``presence``, ``presence_stats``, ``history_remove`` and ``content_users``."""
 
     channel: str
 
@@ -163,6 +168,35 @@ class Logout(Struct, forbid_unknown_fields=True):
 
     token: str = ""
     user: str = ""
+
+
+class ContentToken(Struct, forbid_unknown_fields=True):
+    """``content_token``; ``ttl`` in seconds. Without a ``token`` the server makes one."""
+
+    channel: str
+    token: str = ""
+    ttl: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    notify_on_leave: bool = False
+    data: Raw = Raw(b"")
+
+
+class Online(Struct, forbid_unknown_fields=True):
+    """``online``: which of these users are."""
+
+    users: list[str]
+
+
+class PresenceList(Struct, forbid_unknown_fields=True):
+    """``presence_list``: who may see that ``user`` is online."""
+
+    user: str
+    users: list[str]
+
+
+class PresenceHook(Struct, forbid_unknown_fields=True):
+    """``presence_hook``: where the CMS is told who is online; empty for nowhere."""
+
+    url: str
 
 
 class Nothing(Struct, forbid_unknown_fields=True):

@@ -8,16 +8,20 @@ converted, since a CMS that mixes the two would have two users for one person.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated
+from collections.abc import Mapping
 
 from attrs import frozen
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-from twisted_push.cms.answers import ChannelOptions, channel_grants, json_text, malformed
+from twisted_push.cms.answers import (
+    ChannelOptions,
+    UnixTime,
+    channel_grants,
+    json_text,
+    reader,
+)
 from twisted_push.cms.exchange import Exchange
-from twisted_push.errors import CmsUnavailable, Disconnect, Refused
-from twisted_push.jsontext import JsonError, Raw, decoder, encode
+from twisted_push.jsontext import Raw, encode
 from twisted_push.model import ClientRequest, ConnectRequest, Grant
 
 __all__ = ["ConnectDialect", "forwarded_headers"]
@@ -57,7 +61,7 @@ class _Question(Struct, frozen=True, omit_defaults=True):
 
 class _Result(Struct, frozen=True):
     user: str
-    expire_at: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    expire_at: UnixTime | None = None
     info: Raw = Raw()
     data: Raw = Raw()
     channels: list[str] | None = None
@@ -66,23 +70,7 @@ class _Result(Struct, frozen=True):
     presence_to: list[str] | None = None
 
 
-class _Error(Struct, frozen=True):
-    code: Annotated[int, Meta(ge=1, le=2**32 - 1)]
-    message: str = ""
-
-
-class _Disconnect(Struct, frozen=True):
-    code: int
-    reason: str = ""
-
-
-class _Answer(Struct, frozen=True):
-    result: _Result | None = None
-    error: _Error | None = None
-    disconnect: _Disconnect | None = None
-
-
-_decode: Callable[[bytes], _Answer] = decoder(_Answer)
+_read_result = reader(_Result)
 
 
 def forwarded_headers(request: ClientRequest, names: tuple[str, ...]) -> dict[str, str]:
@@ -104,10 +92,9 @@ def _grant(result: _Result, asked_at: float) -> Grant:
         user=result.user,
         issued_at=asked_at,
         channels=channel_grants(result.channels, result.subs),
-        presence_to=frozenset(result.presence_to or ()),
+        presence_to=None if result.presence_to is None else frozenset(result.presence_to),
         info=json_text(result.info),
         data=json_text(result.data),
-        # 0 is "no expiry" for the other servers that CMSes know this callback from.
         expires_at=result.expire_at or None,
         raw=json_text(result.meta),
     )
@@ -116,22 +103,10 @@ def _grant(result: _Result, asked_at: float) -> Grant:
 def read_answer(answer: bytes, asked_at: float) -> Grant:
     """Make a grant of an answer.
 
-    Raises `Refused` or `Disconnect` if that is the answer, `CmsUnavailable` if it is none. Where
-    there are several, the one that refuses more counts.
+    Raises what `reader` has it: `Refused` or `Disconnect` if that is the answer, `CmsUnavailable`
+    if it is none.
     """
-    try:
-        said = _decode(answer)
-    except JsonError as error:
-        raise malformed(error) from None
-    if said.disconnect is not None:
-        code = said.disconnect.code
-        # Other codes than these would not tell a client whether to come back.
-        raise Disconnect(code if 3000 <= code <= 4999 else 3500, said.disconnect.reason)
-    if said.error is not None:
-        raise Refused(said.error.code, said.error.message)
-    if said.result is None:
-        raise CmsUnavailable("malformed: neither result nor error nor disconnect")
-    return _grant(said.result, asked_at)
+    return _grant(_read_result(answer), asked_at)
 
 
 @frozen

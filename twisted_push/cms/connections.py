@@ -185,11 +185,12 @@ class _Line:
 class Connections(HTTPConnectionPool):
     """A site's connections to its CMS: kept open for a while, counted, cut on `close`.
 
-    ``kept`` is how many may stay open idle, ``max_answer_size`` the bytes of an answer's body.
+    ``kept`` is how many may stay open idle (0: none, each serves one request), ``max_answer_size``
+    the bytes of an answer's body.
     """
 
     def __init__(self, reactor: IReactorTime, kept: int, max_answer_size: int) -> None:
-        super().__init__(reactor, persistent=True)
+        super().__init__(reactor, persistent=kept > 0)
         self.maxPersistentPerHost = kept
         self.cachedConnectionTimeout = IDLE_TIMEOUT
         # It would not retry a POST; see `StaleConnection`.

@@ -8,16 +8,15 @@ not be asked in it); at most so many questions at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 from attrs import frozen
 from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +33,8 @@ from twisted_push.cms.connections import (
     causes,
     make_agent,
 )
+from twisted_push.cms.requests import Body, Question, request_headers, shown
+from twisted_push.cms.retryafter import retry_after
 from twisted_push.cms.turns import OVERLOADED, Turns
 from twisted_push.config import CallbackConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, Refused
@@ -50,33 +51,19 @@ _T = TypeVar("_T")
 
 @frozen
 class _Fault(Exception):
-    """Why there is no answer: the ``outcome`` counted, and ``detail`` (no secret, no payload)."""
+    """Why there is no answer: the ``outcome`` counted, and ``detail`` (no secret, no payload).
+
+    ``later`` is the header ``Retry-After``.
+    """
 
     outcome: str
     detail: str = ""
+    later: str | None = None
 
     @property
     def why(self) -> str:
         words = self.outcome.replace("_", " ")
         return f"{words}: {self.detail}" if self.detail else words
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """A request's body that is written at once, without the global reactor's cooperator."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def stopProducing(self) -> None:
-        """Have nothing to stop: all was written."""
-
-    pauseProducing = resumeProducing = stopProducing
 
 
 class _Reader(Protocol):
@@ -122,9 +109,10 @@ class _Reader(Protocol):
 class _Attempt:
     """Stands between treq and the agent for one request: what gets past it may be read."""
 
-    def __init__(self, agent: IAgent, limit: int) -> None:
+    def __init__(self, agent: IAgent, limit: int, answered: Container[int]) -> None:
         self._agent = agent
         self._limit = limit
+        self._answered = answered
         self._response: IResponse | None = None
 
     def request(
@@ -153,8 +141,9 @@ class _Attempt:
     def _fault_of(self, response: IResponse) -> _Fault | None:
         if 300 <= response.code < 400:
             return _Fault("redirect", f"{response.code}")
-        if response.code != 200:
-            return _Fault("status", f"{response.code}")
+        if response.code not in self._answered:
+            later = (response.headers.getRawHeaders("Retry-After") or [None])[-1]
+            return _Fault("status", f"{response.code}", later)
         encodings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", []))
         if encodings.strip().lower() not in (b"", b"identity"):
             return _Fault("malformed", "it is compressed, though that was not asked for")
@@ -176,8 +165,8 @@ class _Attempt:
 class Exchange:
     """Asks one CMS, by POST.
 
-    ``agent`` replaces the site's own connections, for tests. ``where`` is the CMS's address for the
-    log, without what may be secret in it.
+    ``agent`` replaces the site's own connections, for tests; ``answered`` are the statuses of an
+    answer. ``where`` is the CMS's address for the log, without what may be secret in it.
     """
 
     _log = Logger()
@@ -188,8 +177,10 @@ class Exchange:
         reactor: IReactorTime,
         stats: SiteStats,
         agent: IAgent | None = None,
+        answered: Container[int] = (200,),
     ) -> None:
         self._config = config
+        self._answered = answered
         self._clock = reactor
         self._stats = stats
         self._turns = Turns(config.max_concurrent, config.max_waiting)
@@ -197,8 +188,9 @@ class Exchange:
         self._closed = False
         self._connections = Connections(reactor, config.max_concurrent, config.max_answer_size)
         self._agent = agent or make_agent(reactor, self._connections, config.verify_tls)
-        parts = urlsplit(config.url)
-        self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self._fresh = Connections(reactor, 0, config.max_answer_size)
+        self._fresh_agent = agent or make_agent(reactor, self._fresh, config.verify_tls)
+        self.where = shown(config.url)
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Give the bytes of an answer. See `ask`."""
@@ -211,20 +203,24 @@ class Exchange:
         read: Callable[[bytes, float], _T],
         *,
         quiet: bool = False,
+        url: str = "",
+        once: bool = False,
     ) -> _T:
         """POST ``body`` and give what ``read`` makes of the answer.
 
         ``read`` is called with the answer's bytes and the time (unix seconds) at which the
         question went out; it raises `CmsUnavailable` for an answer that makes no sense, or
         `Refused` or `Disconnect` if that is the answer. Those are what this raises, too:
-        `CmsUnavailable` after one line in the log, or none if ``quiet``. The question may be put
-        twice, if a kept connection turns out to be dead.
+        `CmsUnavailable` after one line in the log, or none if ``quiet``. ``url`` is another
+        address than the callback's. The question may be put twice, if a kept connection turns out
+        to be dead; with ``once`` it goes by a new connection, and is not.
 
         Header values are text of the browser's bytes as ISO-8859-1, as HTTP has it.
         """
         outcome = "malformed"
+        question = Question(url or self._config.url, body, headers, once)
         try:
-            result = await self._ask_in_turn(body, headers, read)
+            result = await self._ask_in_turn(question, read)
             outcome = "ok"
             return result
         except (Refused, Disconnect):
@@ -232,7 +228,8 @@ class Exchange:
             raise
         except _Fault as fault:
             outcome = fault.outcome
-            raise self._unavailable(fault.why, outcome, quiet) from None
+            pause = retry_after(fault.later, self._clock.seconds())
+            raise self._unavailable(fault.why, outcome, quiet, pause) from None
         except CmsUnavailable as error:
             if error.why == OVERLOADED:
                 outcome = OVERLOADED
@@ -252,36 +249,33 @@ class Exchange:
         self._turns.close(_STOPPING)
         for running in tuple(self._running):
             running.cancel()
-        return self._connections.close()
+        fresh = self._fresh.close()
+        return self._connections.close().addCallback(lambda _: fresh)
 
-    def _unavailable(self, why: str, outcome: str, quiet: bool) -> CmsUnavailable:
+    def _unavailable(
+        self, why: str, outcome: str, quiet: bool, pause: float | None = None
+    ) -> CmsUnavailable:
         if not self._closed and not quiet:
-            self._log.warn(
-                "no usable answer from the CMS at {url}: {why}",
-                url=self.where,
-                why=why,
-                outcome=outcome,
-            )
-        return CmsUnavailable(why)
+            line = "no usable answer from the CMS at {url}: {why}"
+            self._log.warn(line, url=self.where, why=why, outcome=outcome)
+        return CmsUnavailable(why, pause)
 
-    async def _ask_in_turn(
-        self, body: bytes, headers: Mapping[str, str], read: Callable[[bytes, float], _T]
-    ) -> _T:
+    async def _ask_in_turn(self, question: Question, read: Callable[[bytes, float], _T]) -> _T:
         if self._closed:
             raise CmsUnavailable(_STOPPING)
         await self._turns.enter()
         began = self._clock.seconds()
         self._stats.callbacks_in_flight += 1
         try:
-            return read(await self._answer(body, headers), began)
+            return read(await self._answer(question), began)
         finally:
             self._stats.callbacks_in_flight -= 1
             self._stats.callback_duration.observe(self._clock.seconds() - began)
             self._turns.leave()
 
-    async def _answer(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def _answer(self, question: Question) -> bytes:
         """Give the answer's body within the timeout, or raise `_Fault` or `CancelledError`."""
-        running = _cancellable(self._send(body, headers))
+        running = _cancellable(self._send(question))
         running.addTimeout(self._config.timeout, self._clock)
         self._running.add(running)
         try:
@@ -295,22 +289,24 @@ class Exchange:
         finally:
             self._running.discard(running)
 
-    async def _send(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def _send(self, question: Question) -> bytes:
         try:
-            return await self._send_once(body, headers)
+            return await self._send_once(question)
         except StaleConnection:
             # The others that are kept are likely to be dead as well.
             self._connections.closeCachedConnections()
-            return await self._send_once(body, headers)
+            return await self._send_once(question)
 
-    async def _send_once(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        attempt = _Attempt(self._agent, self._config.max_answer_size)
+    async def _send_once(self, question: Question) -> bytes:
+        # A kept connection may break after the CMS has read all: whether it acted is not known.
+        agent = self._fresh_agent if question.once else self._agent
+        attempt = _Attempt(agent, self._config.max_answer_size, self._answered)
         # A client per request: so no cookie outlives its answer.
-        client = HTTPClient(attempt, data_to_body_producer=_Body)
+        client = HTTPClient(attempt, data_to_body_producer=Body)
         await client.post(
-            self._config.url,
-            data=body,
-            headers=_headers(headers),
+            question.url,
+            data=question.body,
+            headers=request_headers(question.headers),
             auth=self._config.basic_auth,
             allow_redirects=False,
             unbuffered=True,
@@ -318,19 +314,6 @@ class Exchange:
             reactor=cast("_ITreqReactor", self._clock),
         )
         return await attempt.read()
-
-
-def _headers(given: Mapping[str, str]) -> Headers:
-    headers = Headers()
-    headers.setRawHeaders(b"Accept", [b"application/json"])
-    headers.setRawHeaders(b"User-Agent", [b"twisted_push"])
-    for name, value in given.items():
-        try:
-            raw = value.encode("iso-8859-1")
-        except UnicodeEncodeError:
-            raw = value.encode("utf-8", "replace")
-        headers.setRawHeaders(name.encode("ascii"), [raw])
-    return headers
 
 
 def _cancellable(coroutine: Coroutine[Deferred[Any], Any, bytes]) -> Deferred[bytes]:

@@ -6,18 +6,20 @@ import math
 import re
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from twisted_push.cms.connect import ConnectDialect, forwarded_headers
+from twisted_push.cms.decisions import Decisions
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.grants import Dialect, GrantKeeper, token_digest
+from twisted_push.cms.hook import PresenceHook
 from twisted_push.cms.jwt import SubscriptionToken, TokenVerifier, looks_like_jwt
 from twisted_push.cms.messages import Messages
 from twisted_push.cms.nodejs import NodejsDialect
-from twisted_push.cms.reports import OnlineReports
+from twisted_push.cms.reports import OnlineReports, reports_to_drupal
 from twisted_push.config import CallbackConfig, SiteConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, EngineUnavailable, Refused
 from twisted_push.interfaces import IAuthenticator, IEngine
@@ -41,7 +43,8 @@ class Gate:
     without ``tokens`` it is a token like any other. A client without a token is asked about only
     if it sent one of the headers that are forwarded; else it is let in if the site says so.
 
-    ``messages`` and ``reports`` are there where the CMS is asked in the dialect ``nodejs``.
+    ``decisions`` are there where the CMS is asked in the dialect ``connect``, ``messages`` and
+    ``reports`` in the dialect ``nodejs``; the ``hook``, too, is told who is online.
     """
 
     engine: IEngine
@@ -51,6 +54,8 @@ class Gate:
     keeper: GrantKeeper | None
     exchange: Exchange | None
     forward_headers: tuple[str, ...]
+    hook: PresenceHook
+    decisions: Decisions | None = None
     messages: Messages | None = None
     reports: OnlineReports | None = None
 
@@ -62,6 +67,10 @@ class Gate:
         if self.tokens is None or not _fit(token):
             raise Refused(103)
         return self.tokens.verify_subscription(token)
+
+    def signs(self, token: str) -> bool:
+        """Tell whether a token is taken for one that is signed, good or not."""
+        return self.tokens is not None and looks_like_jwt(token)
 
     def end_of(self, token: str) -> float | None:
         """Give the time from which a signed token is refused by itself; None if it is no such."""
@@ -82,7 +91,10 @@ class Gate:
         """End every question with `CmsUnavailable`; fires when all connections are gone."""
         if self.reports is not None:
             self.reports.close()
-        closed = succeed(None) if self.exchange is None else self.exchange.close()
+        closed = self.hook.close()
+        if self.exchange is not None:
+            exchange = self.exchange.close()
+            closed.addCallback(lambda _: exchange)
         if self.keeper is not None:
             self.keeper.close()
         return closed
@@ -126,18 +138,19 @@ def make_gate(
 ) -> Gate:
     """Build the gate of a site; ``agent`` replaces the connections to the CMS, for tests."""
     callback = site.callback
-    exchange = keeper = messages = reports = None
+    exchange = keeper = decisions = messages = reports = None
     forward_headers: tuple[str, ...] = ()
     if callback is not None:
         exchange = Exchange(callback, reactor, stats, agent)
-        keeper = GrantKeeper(
-            _dialect(callback, exchange), engine, reactor, callback.grant_ttl, callback.serve_stale
-        )
+        if callback.url:
+            dialect = _dialect(callback, exchange)
+            keeper = GrantKeeper(dialect, engine, reactor, callback.grant_ttl, callback.serve_stale)
         if callback.dialect == "connect":
             forward_headers = callback.forward_headers
+            decisions = Decisions(exchange, callback, reactor)
         else:
             messages = Messages(exchange, callback.service_key)
-            reports = OnlineReports(messages, reactor, callback.max_concurrent)
+            reports = reports_to_drupal(messages, reactor, callback.max_concurrent)
     return Gate(
         engine=engine,
         clock=reactor,
@@ -146,6 +159,8 @@ def make_gate(
         keeper=keeper,
         exchange=exchange,
         forward_headers=forward_headers,
+        hook=PresenceHook(site, reactor, stats, agent),
+        decisions=decisions,
         messages=messages,
         reports=reports,
     )

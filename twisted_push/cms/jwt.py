@@ -48,6 +48,7 @@ class _ConnectionClaims(_Claims, frozen=True, kw_only=True):
     channels: list[str] | None = None
     subs: dict[str, ChannelOptions] | None = None
     channel: str | None = None
+    presence_to: list[str] | None = None
 
 
 class _SubscriptionClaims(_Claims, frozen=True, kw_only=True):
@@ -146,6 +147,7 @@ class TokenVerifier:
             user=claims.sub,
             issued_at=claims.iat or 0.0,
             channels=channel_grants(claims.channels, claims.subs),
+            presence_to=None if claims.presence_to is None else frozenset(claims.presence_to),
             info=json_text(claims.info),
             expires_at=claims.exp,
             client_refresh=True,

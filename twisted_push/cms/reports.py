@@ -1,18 +1,21 @@
-"""Tells the CMS which users are online: ``userOnline`` and ``userOffline`` (dialect ``nodejs``).
+"""Tells a CMS which users are online: its table of them, or its hook.
 
-The CMS keeps a table of them. It may be down, slow, or refuse one user only; users come and go
-meanwhile. So what counts is the newest state of each user: there is one message per user at a
-time, none for a state that the CMS knows, and another attempt after each failure until the CMS
-knows the newest state. What it answers does not matter: a CMS without such a table says so, with
-status 200.
+The CMS may be down, slow, or refuse one user only; users come and go meanwhile. So what counts is
+the newest state of each user: it is told of a user once at a time, never of a state that it knows,
+and again after each failure until it knows the newest state.
+
+Drupal's module is told of one user in a message, ``userOnline`` or ``userOffline`` (dialect
+``nodejs``). What it answers does not matter: a CMS without such a table says so, with status 200.
+The hook (see ``hook``) is told of many at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from random import random
 
-from attrs import define
+from attrs import define, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -21,19 +24,19 @@ from twisted_push.cms.messages import Messages
 from twisted_push.errors import CmsUnavailable
 from twisted_push.wheel import Wheel
 
-__all__ = ["MAX_WAITING", "OnlineReports"]
+__all__ = ["MAX_WAITING", "Change", "OnlineReports", "Teller", "reports_to_drupal"]
 
 AT_ONCE = 4
-"""Most users that the CMS is told of at once: it has more important questions to answer."""
+"""Most messages to Drupal at once: it has more important questions to answer."""
 
 MAX_WAITING = 10_000
-"""Most users who wait to be reported; beyond it the oldest is forgotten."""
+"""Most users who wait to be reported, where nothing else is said."""
 
 FIRST_DELAY = 1.0
 """Seconds until the second attempt; each further one doubles it."""
 
 LONGEST_DELAY = 60.0
-"""Seconds between two attempts in the end."""
+"""Seconds between two attempts in the end, unless the CMS asks for more."""
 
 LINE_EVERY = 60.0
 """Least seconds between two lines of one kind in the log."""
@@ -42,35 +45,58 @@ GRANULARITY = 0.25
 """Seconds by which an attempt may be late; `OnlineReports.tick` is called as often."""
 
 
+@frozen
+class Change:
+    """A user came (``online``) or went, at a time in unix seconds."""
+
+    user: str
+    online: bool
+    at: float
+
+
+Tell = Callable[[Sequence[Change]], Awaitable[None]]
+
+
+@frozen
+class Teller:
+    """How a CMS is told, by ``tell``, which raises `CmsUnavailable`; ``where`` it is, for the log.
+
+    At most ``at_once`` calls at a time, of at most ``batch`` users; the first waits ``gather``
+    seconds for others. Beyond ``max_waiting`` users who wait, the oldest is forgotten.
+    """
+
+    tell: Tell
+    where: str
+    at_once: int = 1
+    batch: int = 1
+    gather: float = 0.0
+    max_waiting: int = MAX_WAITING
+
+
 @define(eq=False)
 class _Report:
     """What is to be told of one user: the newest state, and whether it is being told."""
 
     online: bool
+    at: float
     sending: bool = False
     failures: int = 0
 
 
 class OnlineReports:
-    """The reports of one site. There is no timer: `tick` is to be called again and again.
+    """The reports of one site to one CMS.
 
-    ``max_concurrent`` is how many questions the CMS is asked at once by everybody; reports take a
-    quarter of that at the most. While the CMS fails it is tried with one report at a time.
-    ``jitter`` gives 0 to 1.
+    There is no timer: `tick` is to be called again and again. While the CMS fails it is tried with
+    one call at a time. ``jitter`` gives 0 to 1.
     """
 
     _log = Logger()
 
     def __init__(
-        self,
-        messages: Messages,
-        clock: IReactorTime,
-        max_concurrent: int,
-        jitter: Callable[[], float] = random,
+        self, teller: Teller, clock: IReactorTime, jitter: Callable[[], float] = random
     ) -> None:
-        self._messages = messages
+        self._teller = teller
         self._clock = clock
-        self._at_once = max(1, min(AT_ONCE, max_concurrent // 4))
         self._jitter = jitter
         self._closed = False
         self._reports: dict[str, _Report] = {}  # In the order they came.
@@ -80,7 +106,8 @@ class OnlineReports:
         self._senders: set[Deferred[None]] = set()
         self._failures = 0
         self._paused_until = 0.0
-        self._lines = _Lines(self._log, messages.exchange.where)
+        self._gathered_at = 0.0
+        self._lines = _Lines(self._log, teller.where)
 
     @property
     def waiting(self) -> int:
@@ -96,14 +123,17 @@ class OnlineReports:
         """Have the CMS told that a user came or went, now or as soon as it listens."""
         if self._closed:
             return
+        now = self._clock.seconds()
         report = self._reports.get(user)
         if report is None:
-            report = self._reports[user] = _Report(online)
+            report = self._reports[user] = _Report(online, now)
+            if not self._ready:
+                self._gathered_at = now + self._teller.gather
             self._ready[user] = None
-        report.online = online
+        report.online, report.at = online, now
         if online and not report.sending and user in self._known_online:
             self._forget(user)  # It did not hear of the going.
-        elif self.waiting > MAX_WAITING:
+        elif self.waiting > self._teller.max_waiting:
             self._drop_oldest()
         self._send()
 
@@ -129,7 +159,7 @@ class OnlineReports:
     # --- Sending -----------------------------------------------------------------------------
 
     def _send(self) -> None:
-        while len(self._senders) < self._at_once and self._may_send():
+        while len(self._senders) < self._teller.at_once and self._may_send():
             sender = Deferred.fromCoroutine(self._send_in_turn())
             self._senders.add(sender)
             sender.addCallback(self._ended, sender)
@@ -137,58 +167,68 @@ class OnlineReports:
     def _may_send(self) -> bool:
         if not self._ready or (self._failures and self.sending):
             return False
-        return self._clock.seconds() >= self._paused_until
+        return self._clock.seconds() >= max(self._paused_until, self._gathered_at)
 
     async def _send_in_turn(self) -> None:
-        """Tell of one user after the other, as long as there is one and the CMS listens."""
+        """Tell of one user, or many, after the other, while there are any and the CMS listens."""
         while self._may_send():
-            user = next(iter(self._ready))
-            del self._ready[user]
-            await self._tell(user, self._reports[user])
+            users = tuple(islice(self._ready, self._teller.batch))
+            for user in users:
+                del self._ready[user]
+            await self._tell({user: self._reports[user] for user in users})
 
-    async def _tell(self, user: str, report: _Report) -> None:
-        report.sending, online = True, report.online
+    async def _tell(self, batch: Mapping[str, _Report]) -> None:
+        changes = [Change(user, report.online, report.at) for user, report in batch.items()]
+        changes.sort(key=lambda change: change.at)
+        for report in batch.values():
+            report.sending = True
         try:
-            await self._messages.tell("userOnline" if online else "userOffline", {"uid": user})
+            await self._teller.tell(changes)
         except CmsUnavailable as error:
-            self._failed(user, report, error)
+            self._failed(batch, error)
         except CancelledError:
             return  # By `close`.
         except Exception:
             self._log.failure("a report of who is online failed")
-            self._reports.pop(user, None)
-            self._known_online.discard(user)
+            for user in batch:
+                self._reports.pop(user, None)
+                self._known_online.discard(user)
         else:
-            self._told(user, report, online)
+            self._told(changes)
 
-    def _told(self, user: str, report: _Report, online: bool) -> None:
+    def _told(self, changes: Sequence[Change]) -> None:
         if self._closed:
             return
         self._failures, self._paused_until = 0, 0.0
         self._lines.failing = ""
-        if online:
-            self._known_online.add(user)
-        else:
-            self._known_online.discard(user)
-        report.sending, report.failures = False, 0
-        if report.online == online:
-            del self._reports[user]
-        else:
-            self._ready[user] = None
+        for change in changes:
+            user, report = change.user, self._reports[change.user]
+            if change.online:
+                self._known_online.add(user)
+            else:
+                self._known_online.discard(user)
+            report.sending, report.failures = False, 0
+            if report.online == change.online:
+                del self._reports[user]
+            else:
+                self._ready[user] = None
 
-    def _failed(self, user: str, report: _Report, error: CmsUnavailable) -> None:
+    def _failed(self, batch: Mapping[str, _Report], error: CmsUnavailable) -> None:
         if self._closed:
             return
         now = self._clock.seconds()
         self._lines.failing = error.why
-        self._known_online.discard(user)  # It may have heard it all the same.
-        report.sending = False
-        report.failures += 1
-        self._later.add(user, now + self._delay(report.failures))
+        for user, report in batch.items():
+            self._known_online.discard(user)  # It may have heard it all the same.
+            report.sending = False
+            report.failures += 1
+        due = now + self._delay(max(each.failures for each in batch.values()))
+        for user in batch:
+            self._later.add(user, due)
         if now >= self._paused_until:  # Else it is one of several that failed together.
             self._failures += 1
-            self._paused_until = now + self._delay(self._failures)
-        if self.waiting > MAX_WAITING:
+            self._paused_until = now + max(error.retry_after or 0.0, self._delay(self._failures))
+        while self.waiting > self._teller.max_waiting:
             self._drop_oldest()
 
     def _delay(self, failures: int) -> float:
@@ -211,6 +251,28 @@ class OnlineReports:
         del self._reports[user]
         self._ready.pop(user, None)
         self._later.discard(user)
+
+
+def reports_to_drupal(
+    messages: Messages,
+    clock: IReactorTime,
+    max_concurrent: int,
+    jitter: Callable[[], float] = random,
+) -> OnlineReports:
+    """Make the reports to a CMS of the dialect ``nodejs``: a message for each user.
+
+    ``max_concurrent`` is how many questions the CMS is asked at once by everybody; reports take a
+    quarter of that at the most.
+    """
+
+    async def tell(changes: Sequence[Change]) -> None:
+        for change in changes:
+            kind = "userOnline" if change.online else "userOffline"
+            await messages.tell(kind, {"uid": change.user})
+
+    at_once = max(1, min(AT_ONCE, max_concurrent // 4))
+    teller = Teller(tell, messages.exchange.where, at_once=at_once)
+    return OnlineReports(teller, clock, jitter)
 
 
 @define(eq=False)

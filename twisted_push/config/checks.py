@@ -24,6 +24,7 @@ def check(config: Config, faults: Faults) -> None:
     for site in config.sites.values():
         path = site_path(site.name)
         _check_keys(site, path, faults)
+        _check_callback(site, f"{path}.callback", faults)
         _check_namespaces(site, path, faults)
 
 
@@ -36,12 +37,6 @@ def _check_later(config: Config, faults: Faults) -> None:
     """Refuse what the file may say one day and this version cannot do."""
     if config.engine == "redis":
         faults.add("engine", f"'redis' is {LATER}; use memory")
-    for site in config.sites.values():
-        for index, namespace in enumerate(site.namespaces):
-            path = f"{site_path(site.name)}.namespaces[{index}]"
-            for name in ("client_subscribe", "client_publish"):
-                if getattr(namespace, name) == "cms":
-                    faults.add(f"{path}.{name}", f"'cms' is {LATER}")
 
 
 def _check_listen(config: Config, faults: Faults) -> None:
@@ -107,6 +102,18 @@ def _check_keys(site: SiteConfig, path: str, faults: Faults) -> None:
         faults.add(f"{path}.keys", "two of the keys are the same")
 
 
+def _check_callback(site: SiteConfig, path: str, faults: Faults) -> None:
+    callback = site.callback
+    if callback is None:
+        return
+    if callback.dialect != "connect" and not faults.at(f"{path}.dialect"):
+        for name in ("subscribe_url", "sub_refresh_url", "publish_url", "rpc_url"):
+            if getattr(callback, name):
+                faults.add(f"{path}.{name}", 'needs dialect = "connect"')
+    if callback.sub_refresh_url and not callback.subscribe_url:
+        faults.add(f"{path}.sub_refresh_url", "needs a subscribe_url")
+
+
 def _check_namespaces(site: SiteConfig, path: str, faults: Faults) -> None:
     seen: set[str] = set()
     for index, namespace in enumerate(site.namespaces):
@@ -122,6 +129,15 @@ def _check_namespaces(site: SiteConfig, path: str, faults: Faults) -> None:
             namespace.recover or faults.at(f"{here}.recover")
         ):
             faults.add(f"{here}.recovery_mode", "'cache' needs recover = true")
+        _check_cms(site, path, index, faults)
+
+
+def _check_cms(site: SiteConfig, path: str, index: int, faults: Faults) -> None:
+    """Refuse a namespace in which the CMS decides but is not asked."""
+    for name, url in (("client_subscribe", "subscribe_url"), ("client_publish", "publish_url")):
+        given = getattr(site.callback, url, "") or faults.at(f"{path}.callback.{url}")
+        if getattr(site.namespaces[index], name) == "cms" and not given:
+            faults.add(f"{path}.namespaces[{index}].{name}", f"'cms' needs callback.{url}")
 
 
 def check_site_names(names: Iterable[str], faults: Faults) -> None:

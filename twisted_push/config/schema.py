@@ -112,9 +112,13 @@ class KeyConfig:
 
 @frozen(kw_only=True)
 class CallbackConfig:
-    """How the CMS is asked who a client is."""
+    """How the CMS is asked who a client is, and what it may do."""
 
     url: str = setting(names.callback_url(), "")
+    subscribe_url: str = setting(names.callback_url(), "")
+    sub_refresh_url: str = setting(names.callback_url(), "")
+    publish_url: str = setting(names.callback_url(), "")
+    rpc_url: str = setting(names.callback_url(), "")
     dialect: str = setting(choice("nodejs", "connect"), "nodejs")
     forward_headers: tuple[str, ...] = setting(list_of(names.header_name()), ["Cookie"])
     timeout: float = setting(duration(), "5s")
@@ -133,12 +137,20 @@ class CallbackConfig:
     service_key: str = field(default="", repr=False)
     """The site's first key, which the nodejs dialect sends along."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether the CMS is asked what a client may do."""
+        return any((self.subscribe_url, self.sub_refresh_url, self.publish_url, self.rpc_url))
+
 
 @frozen(kw_only=True)
 class PresenceConfig:
-    """When a user counts as gone."""
+    """When a user counts as gone, and where the CMS is told of it."""
 
     online_grace: float = setting(duration(zero=True), "2s")
+    hook_url: str = setting(names.callback_url(), "")
+    hook_secret: str | None = secret(names.token_secret(), None)
+    """What requests to the hook are signed with; None: they are not."""
 
 
 @frozen(kw_only=True)
@@ -177,7 +189,7 @@ class SiteConfig:
     content_token_ttl: float = setting(duration(), "1h")
     """How long a content token waits for its page, and for the page to come back."""
     callback: CallbackConfig | None = field(default=None, metadata={"table": CallbackConfig})
-    """None without a ``url``."""
+    """None without any address."""
     presence: PresenceConfig = field(factory=PresenceConfig, metadata={"table": PresenceConfig})
     namespaces: tuple[Namespace, ...] = tables(Namespace)
     """In the order of the file: the first whose prefix fits rules."""

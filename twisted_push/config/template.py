@@ -75,11 +75,16 @@ token_secret = "$token_secret"
 # anonymous = false                # let clients in without a token
 # content_token_ttl = "1h"         # how long a content token waits for its page
 
-# How the CMS is asked who a client is. Without a url only JSON Web Tokens let clients in.
+# How the CMS is asked who a client is, and what it may do. Without a url only JSON Web Tokens let
+# clients in.
 [sites.default.callback]
 # url = "http://127.0.0.1/nodejs/message"
 # dialect = "nodejs"               # nodejs: Drupal's nodejs module; connect: JSON, see the manual
 # forward_headers = ["Cookie"]     # of the browser's request, for the dialect connect
+# subscribe_url = ""               # dialect connect: is asked where client_subscribe = "cms"
+# sub_refresh_url = ""             # may a client keep such a channel? Empty: subscribe_url is asked
+# publish_url = ""                 # is asked where client_publish = "cms"
+# rpc_url = ""                     # answers the calls of clients; empty: there are none
 # timeout = "5s"
 # max_concurrent = 20
 # max_waiting = 10000
@@ -90,6 +95,12 @@ token_secret = "$token_secret"
 # max_answer_size = "256KiB"
 # client_messages = false          # let clients send messages to the CMS (dialect nodejs)
 # client_messages_per_minute = 30  # per client
+
+# Who is online: when a user counts as gone, and where the CMS is told of it. Empty: nowhere.
+[sites.default.presence]
+# online_grace = "2s"              # a page change is no departure
+# hook_url = ""
+# hook_secret_file = ""            # what requests to the hook are signed with
 
 # Rules for channels, by the beginning of their names; the first that fits counts. A channel that
 # none fits keeps no history, and clients may not ask for it.
@@ -102,8 +113,8 @@ token_secret = "$token_secret"
 # recovery_mode = "stream"         # stream: all of it; cache: the latest publication alone
 # presence = false
 # join_leave = false
-# client_subscribe = "deny"        # deny | token | anyone
-# client_publish = "deny"          # deny | subscriber | anyone
+# client_subscribe = "deny"        # deny | token | cms | anyone
+# client_publish = "deny"          # deny | cms | subscriber | anyone
 # client_history = false
 # client_presence = false
 """)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -33,6 +33,7 @@ from twisted_push.protocols.centrifugal import (
     reply,
 )
 from twisted_push.protocols.centrifugal_shapes import (
+    REJECT_UNRECOVERED,
     ChannelParams,
     ConnectParams,
     ConnectResult,
@@ -43,6 +44,8 @@ from twisted_push.protocols.centrifugal_shapes import (
     PublishParams,
     RefreshParams,
     RefreshResult,
+    RpcParams,
+    RpcResult,
     SubscribeParams,
     SubscribeResult,
     info_shape,
@@ -72,7 +75,7 @@ class CentrifugalDialect:
             "presence": self._presence,
             "presence_stats": self._presence_stats,
             "history": self._history,
-            "rpc": self._not_available,
+            "rpc": self._rpc,
             "send": self._send,
             "refresh": self._refresh,
             "sub_refresh": self._sub_refresh,
@@ -154,7 +157,7 @@ class CentrifugalDialect:
             request=session.transport.request,
             name=params.name[:128],
             version=params.version[:128],
-            data=bytes(params.data) if isinstance(params.data, Raw) else None,
+            data=_text(params.data),
             channels=tuple(params.subs)[: self._node.context.policy.limits.max_channels_per_client],
         )
         since = {
@@ -164,6 +167,7 @@ class CentrifugalDialect:
         }
         connected = await self._node.connect(session, request, since)
         self._answer(session, reply(command, self._connect_result(session, connected)))
+        self._node.online.tell_first(session)
         for joined in connected.joined:
             self._node.channels.go_live(session, joined.subscription)
 
@@ -205,11 +209,15 @@ class CentrifugalDialect:
     async def _ping(self, session: Session, command: Command) -> None:
         self._answer(session, reply(command))
 
-    async def _send(self, session: Session, command: Command) -> None:
-        """Take notice: a message to the CMS needs a callback that there is not yet."""
+    # --- Calls -------------------------------------------------------------------------------
 
-    async def _not_available(self, session: Session, command: Command) -> None:
-        raise Refused(108)
+    async def _rpc(self, session: Session, command: Command) -> None:
+        params = cast("RpcParams", command.params)
+        answer = await self._node.arbiter.rpc(session, params.method, _text(params.data))
+        self._answer(session, reply(command, RpcResult(raw(answer))))
+
+    async def _send(self, session: Session, command: Command) -> None:
+        await self._node.arbiter.send(session, _text(cast("RpcParams", command.params).data))
 
     # --- Channels ----------------------------------------------------------------------------
 
@@ -219,19 +227,60 @@ class CentrifugalDialect:
         policy.check_channel(params.channel)
         if params.channel in session.subscriptions:
             raise Refused(105)
-        subscription = Subscription(params.channel, Kind.CLIENT)
-        if policy.subscribes_by(params.channel) == "token":
-            self._apply_token(session, subscription, params.token)
         since = StreamPosition(params.offset, params.epoch) if params.recover else None
-        joined = await self._node.channels.join(session, subscription, since)
+        joined = await self._join_by_content(session, params, since)
+        if joined is None:
+            joined = await self._join_by_rule(session, params, since)
+        subscription = joined.subscription
+        if params.flag & REJECT_UNRECOVERED and self._has_gap(joined):
+            self._node.channels.leave(session, params.channel)
+            raise Refused(112)
         result = _join_result(self._node, joined)
-        result.expires, result.ttl = _expiry(
-            subscription.expires_at, self._node.context.clock.seconds()
-        )
+        if subscription.kind is Kind.CLIENT:  # The others are not the client's to renew.
+            result.expires, result.ttl = _expiry(
+                subscription.expires_at, self._node.context.clock.seconds()
+            )
         self._answer_of(session, params.channel, command, result)
         self._node.channels.go_live(session, subscription)
         if subscription.expires_at is not None:
             self._node.look_at(session)
+
+    def _has_gap(self, joined: Joined) -> bool:
+        """Tell whether something was lost that the channel's stream is there to recover."""
+        namespace = self._node.context.policy.namespace(joined.subscription.channel)
+        if joined.recovered is None or not (namespace.recover and joined.was_recovering):
+            return False
+        return namespace.recovery_mode == "stream" and not joined.recovered.complete
+
+    async def _join_by_content(
+        self, session: Session, params: SubscribeParams, since: StreamPosition | None
+    ) -> Joined | None:
+        """Join by a content token, whatever the namespace says; None if it is not a good one."""
+        if not params.token or self._node.context.gate.signs(params.token):
+            return None
+        admitted = await self._node.content.admit(
+            session, params.channel, params.token, since=since
+        )
+        if admitted is None:
+            return None
+        _, joined = admitted
+        if joined is None:
+            raise Refused(105)  # The CMS gave it meanwhile.
+        return joined
+
+    async def _join_by_rule(
+        self, session: Session, params: SubscribeParams, since: StreamPosition | None
+    ) -> Joined:
+        """Join as the namespace of the channel has it."""
+        how = self._node.context.policy.subscribes_by(params.channel)
+        if how == "cms":
+            return await self._node.arbiter.subscribe(
+                session, params.channel, params.token, _text(params.data), since
+            )
+        subscription = Subscription(params.channel, Kind.CLIENT)
+        if how == "token":
+            self._apply_token(session, subscription, params.token)
+        return await self._node.channels.join(session, subscription, since)
 
     def _apply_token(self, session: Session, subscription: Subscription, token: str) -> None:
         """Take from a subscription token what it says. Raises Refused (103, 109)."""
@@ -264,9 +313,12 @@ class CentrifugalDialect:
         params = cast("PublishParams", command.params)
         policy = self._node.context.policy
         policy.check_channel(params.channel)
-        policy.check_publish(params.channel, subscribed=params.channel in session.subscriptions)
-        info = session.info(params.channel)
-        await self._node.backend.publish(params.channel, bytes(params.data), info=info)
+        subscribed = params.channel in session.subscriptions
+        if policy.publishes_by(params.channel, subscribed=subscribed) == "cms":
+            await self._node.arbiter.publish(session, params.channel, bytes(params.data))
+        else:
+            info = session.info(params.channel)
+            await self._node.backend.publish(params.channel, bytes(params.data), info=info)
         self._answer(session, reply(command))
 
     async def _history(self, session: Session, command: Command) -> None:
@@ -306,6 +358,11 @@ class CentrifugalDialect:
         policy.check_channel(channel)
         policy.check_client_presence(channel, subscribed=channel in session.subscriptions)
         return await self._node.backend.presence(channel)
+
+
+def _text(data: Raw | UnsetType) -> bytes | None:
+    """Give what a client sent as JSON text, if it did."""
+    return bytes(data) if isinstance(data, Raw) else None
 
 
 def _expiry(expires_at: float | None, now: float) -> tuple[bool, int]:

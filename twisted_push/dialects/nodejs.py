@@ -272,7 +272,7 @@ class NodejsDialect:
             token=said.token,
             client=self._socket_id(session),
             channels=self._channels_of(session, connected.grant),
-            presence_to=sorted(connected.grant.presence_to, key=lambda uid: (len(uid), uid)),
+            presence_to=sorted(connected.grant.presence_to or (), key=lambda uid: (len(uid), uid)),
             content_tokens=contents,
         )
         self._send(session, socketio.event("message", told))

@@ -218,22 +218,14 @@ class Backend:
         self._check_named(target)
         await self._note(target, channel, None)
         for session in self._find(target):
-            self._take(session, channel)
+            self._channels.take(session, channel)
         self._channels.presence.forget(target.means, channel)
 
     def remove_channel(self, channel: str) -> None:
         """Take a channel from everybody who has it now; nothing of it is delivered any more."""
-        connecting = self._channels.connecting
         for session in tuple(self._context.hub.clients.values()):
-            if channel in session.subscriptions or session in connecting:
-                self._take(session, channel)
+            self._channels.take(session, channel)
         self._channels.presence.forget(lambda gone: True, channel)
-
-    def _take(self, session: Session, channel: str) -> None:
-        if session in self._channels.connecting:
-            self._channels.connecting[session].taken.add(channel)
-        if self._channels.leave(session, channel) is not None:
-            session.deliver(session.codec.unsubscribed(channel, 2000, "server unsubscribe"))
 
     async def _note(self, target: Target, channel: str, added: ChannelGrant | None) -> None:
         """Have the clients to come of a user or a token find a channel added, or taken (None)."""

@@ -44,6 +44,7 @@ class Connecting:
 class Channels:
     """The subscriptions of one site. ``connecting`` has the clients whose reply is not out.
 
+    ``wanted`` has the channels about which the CMS is being asked, by the client that wants it.
     ``on_leave`` is called whenever a client has a channel no more.
     """
 
@@ -51,6 +52,7 @@ class Channels:
         self._context = context
         self.on_leave: Callable[[Session, str], None] | None = None
         self.connecting: dict[Session, Connecting] = {}
+        self.wanted: dict[Session, str] = {}
         self.presence = Presence(context)
         self.interests = Interests(context, self.reset)
         self.fan_out = FanOut(context.clock)
@@ -91,6 +93,20 @@ class Channels:
         """Give the channels that the CMS took from a client while it connects."""
         connecting = self.connecting.get(session)
         return connecting.taken if connecting is not None else ()
+
+    def take(self, session: Session, channel: str) -> None:
+        """Take a channel from a client for the CMS, also one that it is only about to get."""
+        if session in self.connecting:
+            self.connecting[session].taken.add(channel)
+        if self.wanted.get(session) == channel:
+            del self.wanted[session]
+        if self.leave(session, channel) is not None:
+            session.deliver(session.codec.unsubscribed(channel, 2000, "server unsubscribe"))
+
+    def end(self, session: Session, channel: str) -> None:
+        """End a subscription whose time is over; the client may ask for it again."""
+        if self.leave(session, channel) is not None:
+            session.deliver(session.codec.unsubscribed(channel, 2501, "subscription expired"))
 
     async def _recover(self, channel: str, since: StreamPosition | None) -> Recovered | None:
         """Find out where a client begins, and what it missed. None without history."""
@@ -158,6 +174,8 @@ class Channels:
         info = session.info(channel)
         del session.subscriptions[channel]
         session.forget_channel(channel)
+        if subscription.renewal is not None:
+            subscription.renewal.cancel()
         if subscription.buffer is not None:
             self._made(subscription)
         else:

@@ -2,7 +2,8 @@
 
 The CMS registers a token for a channel and puts it into a page; the page's client joins with it.
 The engine keeps the tokens; here is who is in a channel by one: their seats. The first holder of a
-token keeps it: it comes back with the same token after its connection was lost.
+token keeps it: it comes back with the same token after its connection was lost. A holder is known
+by the connection token; one that brings a new one (`Content.refreshed`) stays the holder.
 
 Source of the verbs and of the notice: the specification of Drupal's nodejs module, sections 1
 (``content/token*``) and 5.
@@ -12,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_push.cms.gate import MAX_TOKEN_LENGTH
 from twisted_push.cms.grants import token_digest
 from twisted_push.errors import EngineUnavailable, OutcomeUnknown, Overloaded, Refused
 from twisted_push.jsontext import encode
-from twisted_push.model import ContentToken, Published
+from twisted_push.model import ContentToken, Published, StreamPosition
 from twisted_push.node.channels import Channels, Joined
 from twisted_push.node.context import Context
 from twisted_push.session import Kind, Session, Subscription
@@ -59,10 +59,12 @@ class _Use:
     """How many sessions here are in by a token or ask to be.
 
     ``claimed`` is whether the engine may take it for one in use: then it is told of the end.
+    ``held`` is what it was last given as, since it was registered.
     """
 
     sessions: int = 0
     claimed: bool = False
+    held: ContentToken | None = None
 
 
 class Content:
@@ -93,10 +95,17 @@ class Content:
     # --- The CMS's side ----------------------------------------------------------------------
 
     async def register(
-        self, channel: str, token: str, *, notify_on_leave: bool = False, data: bytes | None = None
+        self,
+        channel: str,
+        token: str,
+        *,
+        ttl: float | None = None,
+        notify_on_leave: bool = False,
+        data: bytes | None = None,
     ) -> None:
         """Keep a token for a channel; one that was registered before begins anew.
 
+        ``ttl``: the seconds for which it waits for its page, at most the site's; None: these.
         ``notify_on_leave`` and ``data``: see `ContentToken`. Raises Refused (106, 107) and
         EngineUnavailable.
         """
@@ -108,14 +117,16 @@ class Content:
         limit = policy.limits.max_content_tokens
         if channel not in self._registered and len(self._registered) >= limit:
             raise _too_many()
-        until = self._until()
+        until = self._until(ttl)
         content = ContentToken(channel, until, notify_on_leave, data)
         try:
             await self._context.engine.content_put(digest, content, limit)
         except Overloaded:
             raise _too_many() from None
         if digest in self._uses:
-            self._uses[digest].claimed = False  # That was of the registration before.
+            use = self._uses[digest]
+            use.claimed, use.held = False, None  # That was of the registration before.
+        until = max(until, self._registered.get(channel, 0.0))
         self._registered[channel] = until
         self._ending.add(channel, until)
 
@@ -148,53 +159,95 @@ class Content:
         ``label`` tells anonymous clients from each other in `users`. Raises Refused (103 for a
         token that is not good, or for who left meanwhile; 106, 107) and EngineUnavailable.
         """
+        admitted = await self.admit(session, channel, token, label=label)
+        if admitted is None:
+            raise Refused(103)
+        content, joined = admitted
+        if joined is not None:
+            self._channels.tell_subscribed(session, joined)
+        return content
+
+    async def admit(
+        self,
+        session: Session,
+        channel: str,
+        token: str,
+        *,
+        label: str = "",
+        since: StreamPosition | None = None,
+    ) -> tuple[ContentToken, Joined | None] | None:
+        """Let a connected session into a channel; None for a token that is not good.
+
+        The caller tells the client of what it joined, then lets that go live in the same turn; it
+        is None for a channel that the client had. ``since`` is where it left off. Otherwise as
+        `join`.
+        """
         policy = self._context.policy
         policy.check_channel(channel)
         digest = _digest(token)
         if digest is None:
-            raise Refused(103)
+            return None
         before = session.subscriptions.get(channel)
         if before is None:
             policy.check_channel_count(len(session.subscriptions))
         self._uses.setdefault(digest, _Use()).sessions += 1
         try:
             content = await self._claim(session, channel, digest)
-            joined = await self._enter(session, channel, before)
+            joined = None
+            if content is not None:
+                joined = await self._enter(session, content, before, since)
         except BaseException:
             self._used(digest)
             raise
+        if content is None:
+            self._used(digest)
+            return None
         self._sit(_Seat(session, content, digest, label))
-        if joined is not None:
-            self._channels.tell_subscribed(session, joined)
-        return content
+        return content, joined
 
-    async def _claim(self, session: Session, channel: str, digest: bytes) -> ContentToken:
-        """Have the engine give a token to who holds it first. Raises Refused(103)."""
-        holder = session.token_digest or token_digest(session.client)
+    def refreshed(self, session: Session) -> None:
+        """Take notice that a client brought a new token: what it held by the old one it keeps."""
+        limit = self._context.policy.limits.max_content_tokens
+        for seat in self._seats.get(session, {}).values():
+            use = self._uses[seat.digest]
+            if use.held == seat.content:  # Else it is somebody else's by now.
+                seat.content = use.held = evolve(seat.content, holder=_holder(session))
+                self._context.watch(
+                    self._context.engine.content_put(seat.digest, seat.content, limit)
+                )
+
+    async def _claim(self, session: Session, channel: str, digest: bytes) -> ContentToken | None:
+        """Have the engine give a token to who holds it first; None if it is not good."""
         try:
-            content = await self._context.engine.content_claim(digest, channel, holder)
+            content = await self._context.engine.content_claim(digest, channel, _holder(session))
         except (CancelledError, OutcomeUnknown):
             self._uses[digest].claimed = True
             raise
-        if content is None:
-            raise Refused(103)
-        self._uses[digest].claimed = True
+        if content is not None:
+            use = self._uses[digest]
+            use.claimed, use.held = True, content
         return content
 
     async def _enter(
-        self, session: Session, channel: str, before: Subscription | None
+        self,
+        session: Session,
+        content: ContentToken,
+        before: Subscription | None,
+        since: StreamPosition | None,
     ) -> Joined | None:
         """Give a session the channel; None if it has it already.
 
         ``before`` is how it had it when it asked: if that is over, it was taken away meanwhile.
         Raises Refused(103) for this, and for a session that has ended.
         """
-        here = session.subscriptions.get(channel)
+        here = session.subscriptions.get(content.channel)
         if before is not None and here is not before:
             raise Refused(103)
         if here is not None:
             return None
-        return await self._channels.join(session, Subscription(channel, Kind.CONTENT))
+        # What the CMS said is for the others in the channel, and the client may know it, too.
+        subscription = Subscription(content.channel, Kind.CONTENT, content.data, content.data)
+        return await self._channels.join(session, subscription, since)
 
     # --- Seats -------------------------------------------------------------------------------
 
@@ -230,8 +283,7 @@ class Content:
             return
         del self._uses[digest]
         if use.claimed:
-            releasing = self._context.engine.content_release(digest, self._until())
-            releasing.addErrback(self._engine_failed)
+            self._context.watch(self._context.engine.content_release(digest, self._until()))
 
     def _left_channel(self, session: Session, channel: str) -> None:
         """Take notice that a session lost a channel: it was finished, or the CMS took it."""
@@ -260,17 +312,19 @@ class Content:
         try:
             await self._publish(channel, data, extra=extra, skip_history=True)
         except EngineUnavailable as error:
-            self._warn(error)
+            _log.warn("{site}: the engine failed: {why}", site=self._context.name, why=error)
 
-    def _until(self) -> float:
-        return self._context.clock.seconds() + self._context.policy.site.content_token_ttl
+    def _until(self, ttl: float | None = None) -> float:
+        """Give the time at which a token is over. Raises Refused(107) if the site allows less."""
+        longest = self._context.policy.site.content_token_ttl
+        if ttl is not None and ttl > longest:
+            raise Refused(107, f"bad request: ttl is above content_token_ttl ({longest:g} s)")
+        return self._context.clock.seconds() + (longest if ttl is None else ttl)
 
-    def _engine_failed(self, failure: Failure) -> None:
-        failure.trap(EngineUnavailable)
-        self._warn(failure.value)
 
-    def _warn(self, why: BaseException | None) -> None:
-        _log.warn("{site}: the engine failed: {why}", site=self._context.name, why=why)
+def _holder(session: Session) -> bytes:
+    """Give what a page is known by; one without a connection token by its connection."""
+    return session.token_digest or token_digest(session.client)
 
 
 def _digest(token: str) -> bytes | None:

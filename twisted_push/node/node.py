@@ -23,6 +23,7 @@ from twisted_push.model import (
     Publication,
     StreamPosition,
 )
+from twisted_push.node.arbiter import Arbiter
 from twisted_push.node.backend import Backend
 from twisted_push.node.channels import Channels, Connecting, Joined
 from twisted_push.node.content import Content
@@ -68,6 +69,7 @@ class Node:
         self.context = context
         self.channels = Channels(context)
         self.backend = Backend(context, self.channels, self.finish)
+        self.arbiter = Arbiter(context, self.channels, self.backend.publish, self.finish)
         self.content = Content(context, self.channels, self.backend.publish)
         self.online = Online(context)
         self.sessions: set[Session] = set()
@@ -85,8 +87,7 @@ class Node:
 
     async def stop(self) -> None:
         """End, after `drain`."""
-        self.content.silence()
-        self.online.silence()
+        self._silence()
         for session in tuple(self.sessions):
             self.finish(session, Disconnect(3001))
         self.channels.presence.close()
@@ -98,8 +99,7 @@ class Node:
 
     async def drain(self, seconds: float) -> None:
         """Tell every client to come back, a group at a time, spread over up to ``seconds``."""
-        self.content.silence()
-        self.online.silence()
+        self._silence()
         rounds = max(1, int(seconds / DRAIN_TICK))
         group = max(DRAIN_GROUP, -(-len(self.sessions) // rounds))
         while self.sessions:
@@ -107,6 +107,12 @@ class Node:
                 self.finish(session, Disconnect(3001))
             if self.sessions:
                 await deferLater(self.context.clock, DRAIN_TICK)
+
+    def _silence(self) -> None:
+        """Tell nobody of who leaves from now on: all are sent away, and come back."""
+        self.content.silence()
+        self.online.silence()
+        self.channels.presence.silence()
 
     def of_socket(self, name: str) -> Session | None:
         """Give the session that its client knows by this id.
@@ -231,6 +237,7 @@ class Node:
         self.context.hub.remove(session)
         self._admit(session, grant, request.token)
         self.online.refreshed(session)
+        self.content.refreshed(session)
         self.look_at(session)
         return grant
 
@@ -300,7 +307,7 @@ class Node:
         end = _end(session.grant)
         if end is not None:
             dues.append(end)
-        dues += [end for _, end in _expiring(session)]
+        dues += [due for _, due in _deadlines(session)]
         self._wheel.add(session, min(dues))
 
     def _tick(self) -> None:
@@ -327,11 +334,13 @@ class Node:
 
     def _keep_up(self, session: Session, now: float) -> None:
         limits = self.context.policy.limits
-        for channel, end in _expiring(session):
-            if now >= end:
-                self.channels.leave(session, channel)
-                frame = session.codec.unsubscribed(channel, 2501, "subscription expired")
-                session.deliver(frame)
+        for subscription, due in _deadlines(session):
+            if now >= due and due == subscription.renew_at:
+                self.arbiter.renew(session, subscription)
+            elif now >= due:
+                self.channels.end(session, subscription.channel)
+            if session.closed:
+                return  # The CMS answered in the same turn, and said so.
         if now >= session.next_ping:
             session.next_ping = now + limits.ping_interval
             if session.pong_due is None:
@@ -370,10 +379,12 @@ def _grace(subscription: Subscription) -> float:
     return EXPIRY_GRACE if subscription.kind is Kind.CLIENT else 0.0
 
 
-def _expiring(session: Session) -> list[tuple[str, float]]:
-    """Give the channels whose subscriptions end, with the time at which they are ended."""
-    return [
-        (channel, subscription.expires_at + _grace(subscription))
-        for channel, subscription in session.subscriptions.items()
-        if subscription.expires_at is not None
-    ]
+def _deadlines(session: Session) -> list[tuple[Subscription, float]]:
+    """Give the subscriptions that end, with the time at which they are renewed or ended."""
+    found = []
+    for subscription in session.subscriptions.values():
+        if subscription.expires_at is not None:
+            end = subscription.expires_at + _grace(subscription)
+            renew_at = subscription.renew_at
+            found.append((subscription, end if renew_at is None else min(end, renew_at)))
+    return found

@@ -2,10 +2,15 @@
 
 A user is online from their first client until some seconds after their last one ended
 (``presence.online_grace``: a page change is no departure). Who may see it is said by the CMS: in
-its grants (``presence_to``), and at any time by `Online.see`.
+its grants (``presence_to``), and at any time by `Online.see`. Who is let see a user who is online
+is told at once, and who is no longer is told that the user is offline: nobody goes on seeing what
+they may not, or what nobody will correct.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
 
 from attrs import define, field
 
@@ -16,10 +21,13 @@ from twisted_push.node.context import Context
 from twisted_push.session import Session, State
 from twisted_push.wheel import Wheel
 
-__all__ = ["Online"]
+__all__ = ["MAX_FIRST", "Online"]
 
 GRANULARITY = 0.25
 """Seconds by which a user may count as online too long; `Online.tick` is called as often."""
+
+MAX_FIRST = 1000
+"""Most users that a client is told of when it connects; of the others it is told the number."""
 
 _BY_GRANT = 0
 _BY_CMS = 1  # What the CMS says at the moment beats a grant of the same moment.
@@ -33,23 +41,17 @@ class _User:
     seen_by: frozenset[str] = frozenset()
     said_at: tuple[float, int] = (float("-inf"), _BY_GRANT)
 
-    def take(self, seen_by: frozenset[str], said_at: tuple[float, int]) -> None:
-        """Let these users see it, unless the CMS said something else later."""
-        if said_at >= self.said_at:
-            self.seen_by, self.said_at = seen_by, said_at
-
-    def take_grant(self, grant: Grant | None, now: float) -> None:
-        """Let those see it whom a grant names; a token may be signed by a clock that is fast."""
-        if grant is not None:
-            self.take(grant.presence_to, (min(grant.issued_at, now), _BY_GRANT))
-
 
 class Online:
-    """The users of one site who are here. The anonymous user, "", is not one of them."""
+    """The users of one site who are here. The anonymous user, "", is none of them, and sees none.
+
+    ``_visible`` has the users whom somebody may see, by that one.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._users: dict[str, _User] = {}
+        self._visible: dict[str, set[str]] = {}
         self._leaving: Wheel[str] = Wheel(GRANULARITY)
         self._silent = False
 
@@ -61,19 +63,66 @@ class Online:
         """Give the number of users who are online."""
         return len(self._users)
 
+    def silence(self) -> None:
+        """Tell nobody anything from now on: the server stops, and its clients come back."""
+        self._silent = True
+
+    # --- Who sees whom -----------------------------------------------------------------------
+
     def see(self, user: str, seen_by: frozenset[str]) -> None:
-        """Have these users, and no others, told when a user who is online leaves.
+        """Let these users, and no others, see a user who is online.
 
         It is forgotten when the user has left: whoever comes, comes with a grant. A grant that
         is older than this, of another tab, does not change it.
         """
         online = self._users.get(user)
         if online is not None:
-            online.take(seen_by, (self._context.clock.seconds(), _BY_CMS))
+            self._take(user, online, seen_by, (self._context.clock.seconds(), _BY_CMS))
 
-    def silence(self) -> None:
-        """Tell nobody anything from now on: the server stops, and its clients come back."""
-        self._silent = True
+    def tell_first(self, session: Session) -> None:
+        """Tell a client that was let in just now whom of those that it may see is here.
+
+        Nothing where nobody is.
+        """
+        visible = self._visible.get(session.user)
+        if not visible or self._silent:
+            return
+        state: dict[str, object] = {"online": sorted(islice(visible, MAX_FIRST))}
+        if len(visible) > MAX_FIRST:
+            state["more"] = len(visible) - MAX_FIRST
+        session.deliver(session.codec.message(encode({"presenceState": state})))
+
+    def _take_grant(self, user: str, online: _User, grant: Grant | None) -> None:
+        """Let those see a user whom a grant names; the clock that signed a token may be fast."""
+        if grant is not None and grant.presence_to is not None:
+            at = min(grant.issued_at, self._context.clock.seconds())
+            self._take(user, online, grant.presence_to, (at, _BY_GRANT))
+
+    def _take(
+        self, user: str, online: _User, seen_by: frozenset[str], said_at: tuple[float, int]
+    ) -> None:
+        """Let these users see one, unless the CMS said something else later."""
+        if said_at < online.said_at:
+            return
+        before, after = online.seen_by, seen_by - {user, ""}
+        online.seen_by, online.said_at = after, said_at
+        self._hide(user, before - after)
+        self._show(user, after - before)
+
+    def _show(self, user: str, watchers: frozenset[str]) -> None:
+        for watcher in watchers:
+            self._visible.setdefault(watcher, set()).add(user)
+        self._tell(user, watchers, "online")
+
+    def _hide(self, user: str, watchers: frozenset[str]) -> None:
+        for watcher in watchers:
+            visible = self._visible[watcher]
+            visible.discard(user)
+            if not visible:
+                del self._visible[watcher]
+        self._tell(user, watchers, "offline")
+
+    # --- Coming and going --------------------------------------------------------------------
 
     def arrived(self, session: Session) -> None:
         """Take notice that a client was let in."""
@@ -86,15 +135,15 @@ class Online:
             online = self._users[user] = _User()
         self._leaving.discard(user)
         online.sessions.add(session)
-        online.take_grant(session.grant, self._context.clock.seconds())
+        self._take_grant(user, online, session.grant)
         if came:
-            self._tell(user, online, True)
+            self._report(user, True)
 
     def refreshed(self, session: Session) -> None:
         """Take notice that a client has a new grant of the same user."""
         online = self._users.get(session.user)
         if online is not None:
-            online.take_grant(session.grant, self._context.clock.seconds())
+            self._take_grant(session.user, online, session.grant)
 
     def left(self, session: Session) -> None:
         """Take notice that a session was finished."""
@@ -110,18 +159,26 @@ class Online:
         """Do what is due: users whose grace is over are offline."""
         gone = {user: self._users.pop(user) for user in self._leaving.due(now)}
         for user, online in gone.items():
-            self._tell(user, online, False)
-        reports = self._context.gate.reports
-        if reports is not None:
-            reports.tick(now)
+            self._hide(user, online.seen_by)
+            self._report(user, False)
+        gate = self._context.gate
+        gate.hook.tick(now)
+        if gate.reports is not None:
+            gate.reports.tick(now)
 
-    def _tell(self, user: str, online: _User, is_online: bool) -> None:
+    # --- Telling -----------------------------------------------------------------------------
+
+    def move_hook(self, url: str) -> None:
+        """Have the CMS told at another address; empty for none. See `PresenceHook.move`."""
+        self._context.gate.hook.move(url, tuple(self._users))
+
+    def _tell(self, user: str, watchers: Iterable[str], event: str) -> None:
+        """Tell every client of the users who may see one that this one came or went."""
         if self._silent:
             return
-        event = "online" if is_online else "offline"
         data = encode({"presenceNotification": {"uid": user, "event": event}})
         frames: dict[ICodec, bytes] = {}
-        for watcher in online.seen_by - {user}:
+        for watcher in watchers:
             for session in self._context.hub.of_user(watcher):
                 if session.state is not State.CONNECTED:
                     continue  # Its first message is the reply to its connect.
@@ -129,6 +186,12 @@ class Online:
                 if codec not in frames:
                     frames[codec] = codec.message(data)
                 session.deliver(frames[codec])
-        reports = self._context.gate.reports
-        if reports is not None:
-            reports.report(user, is_online)
+
+    def _report(self, user: str, is_online: bool) -> None:
+        """Have the CMS told."""
+        if self._silent:
+            return
+        gate = self._context.gate
+        gate.hook.report(user, is_online)
+        if gate.reports is not None:
+            gate.reports.report(user, is_online)

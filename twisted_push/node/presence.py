@@ -46,6 +46,11 @@ class Presence:
         self._context = context
         self._leaving: dict[str, Gone] = {}
         self._due: Wheel[str] = Wheel(GRANULARITY)
+        self._silent = False
+
+    def silence(self) -> None:
+        """Take out nobody who may come back: the server stops, and its clients do."""
+        self._silent = True
 
     def enter(self, session: Session, channel: str) -> None:
         """Enter a client, where the channel's namespace has presence."""
@@ -69,7 +74,7 @@ class Presence:
         grace = self._context.policy.site.presence.online_grace
         gone = self._leaving.get(session.client)
         room = gone or len(self._leaving) < self._context.policy.limits.max_connections
-        if not (returning and grace and room):
+        if not (returning and (self._silent or (grace and room))):
             self._context.watch(self._context.engine.presence_remove(channel, info))
             return
         if gone is None:
@@ -88,6 +93,8 @@ class Presence:
 
     def tick(self, now: float) -> None:
         """Take out those whose grace is over."""
+        if self._silent:
+            return
         for client in self._due.due(now):
             self._take_out(self._leaving[client])
 

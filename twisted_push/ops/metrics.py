@@ -46,6 +46,10 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
         "Questions to the CMS without an answer yet",
         lambda n: n.context.stats.callbacks_in_flight,
     ),
+    "hook_waiting": (
+        "Users whose coming or going the CMS's hook is yet to be told",
+        lambda n: n.context.gate.hook.waiting,
+    ),
     "engine_connected": ("1 while the engine works", lambda n: float(not n.engine_fault)),
 }
 _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
@@ -54,6 +58,7 @@ _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
         "Publications that were delivered to a channel here",
         lambda s: s.publications,
     ),
+    "hook_failures": ("Requests to the CMS's hook that failed", lambda s: s.hook_failures),
     "deliveries": ("Publications given to clients", lambda s: s.deliveries),
 }
 _LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[Any, int]]]] = {

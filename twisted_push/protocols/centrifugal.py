@@ -66,7 +66,7 @@ METHODS: Mapping[str, type[Struct]] = {
     "presence_stats": ChannelParams,
     "history": HistoryParams,
     "rpc": RpcParams,
-    "send": Anything,
+    "send": RpcParams,
     "refresh": RefreshParams,
     "sub_refresh": RefreshParams,
     "ping": Anything,
@@ -149,10 +149,14 @@ def error_reply(command: Command, error: Refused) -> bytes:
 
 @implementer(ICodec)
 class CentrifugalCodec:
-    """Encodes pushes for one framing: ``frame`` turns a message into a ready frame."""
+    """Encodes pushes for one framing: ``frame`` turns a message into a ready frame.
 
-    def __init__(self, frame: Callable[[bytes], bytes]) -> None:
+    ``tells_end`` is for transports that have no close code: a last push has it.
+    """
+
+    def __init__(self, frame: Callable[[bytes], bytes], *, tells_end: bool = False) -> None:
         self.frame = frame
+        self._tells_end = tells_end
         self._ping = frame(b"{}")
 
     def _push(self, push: Push) -> bytes:
@@ -190,4 +194,7 @@ class CentrifugalCodec:
         return self._ping
 
     def closing(self, disconnect: Disconnect) -> Sequence[bytes]:
-        return ()
+        if not self._tells_end:
+            return ()
+        told = {"code": disconnect.code, "reason": disconnect.text}
+        return (self._push(Push(disconnect=told)),)

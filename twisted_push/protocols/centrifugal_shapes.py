@@ -16,6 +16,7 @@ from twisted_push.model import ClientInfo, Publication, StreamPosition
 from twisted_push.protocols.nodejs import tags_of
 
 __all__ = [
+    "REJECT_UNRECOVERED",
     "Anything",
     "ChannelParams",
     "ConnectParams",
@@ -33,6 +34,7 @@ __all__ = [
     "RefreshParams",
     "RefreshResult",
     "RpcParams",
+    "RpcResult",
     "Since",
     "SubscribeParams",
     "SubscribeResult",
@@ -41,6 +43,13 @@ __all__ = [
     "raw",
     "subscribe_result",
 ]
+
+
+REJECT_UNRECOVERED = 2
+"""Bit of ``flag``: error 112 instead of a subscription that recovered nothing.
+
+The client then loads the state of its page anew, and subscribes from there.
+"""
 
 
 class Position(Struct):
@@ -62,15 +71,22 @@ class ConnectParams(Struct):
 
 
 class SubscribeParams(Struct):
-    """``subscribe``: the channel, and where the client left off."""
+    """``subscribe``: the channel, and where the client left off.
+
+    ``flag`` has bits by which newer clients say what they can do, or want (source: npm package
+    ``centrifuge`` 5.8): see `REJECT_UNRECOVERED`. The bit 1 offers to take pushes with a number
+    instead of the channel's name (compaction), once the server gives it one: this server does not.
+    """
 
     channel: str
     token: str = ""
+    data: Raw | UnsetType = UNSET
     recover: bool = False
     epoch: str = ""
     offset: int = 0
     positioned: bool = False
     recoverable: bool = False
+    flag: int = 0
 
 
 class ChannelParams(Struct):
@@ -103,7 +119,7 @@ class PublishParams(Struct):
 
 
 class RpcParams(Struct):
-    """``rpc``."""
+    """``rpc``, and ``send`` without a method."""
 
     method: str = ""
     data: Raw | UnsetType = UNSET
@@ -187,6 +203,12 @@ class HistoryResult(Struct, omit_defaults=True):
     offset: int = 0
 
 
+class RpcResult(Struct, omit_defaults=True):
+    """What the CMS answered to a call."""
+
+    data: Raw | UnsetType = UNSET
+
+
 class PresenceResult(Struct):
     """Who is in a channel, by client."""
 
@@ -209,6 +231,7 @@ class Push(Struct, omit_defaults=True):
     leave: dict[str, InfoShape] | UnsetType = UNSET
     subscribe: SubscribeResult | UnsetType = UNSET
     unsubscribe: dict[str, Any] | UnsetType = UNSET
+    disconnect: dict[str, Any] | UnsetType = UNSET
     refresh: RefreshResult | UnsetType = UNSET
     message: dict[str, Raw] | UnsetType = UNSET
 

@@ -1,3 +1,3 @@
 """How browsers stay connected. A transport implements `ITransport` and feeds a `Receiver`."""
 
-__all__ = ["door", "engineio", "websocket"]
+__all__ = ["door", "engineio", "stream", "websocket"]

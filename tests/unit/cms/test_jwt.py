@@ -51,12 +51,14 @@ def test_all_claims() -> None:
     token = sign(
         b'{"sub": "42", "exp": 1800003600, "iat": 1799999990.5, "nbf": 1799999990,'
         b' "info": {"n": 1.10}, "channels": ["news"], "subs": {"chat": {"info": {"a": 1},'
-        b' "data": [1], "override": {}}}, "meta": {"m": 1}, "aud": "x", "iss": 7, "jti": []}'
+        b' "data": [1], "override": {}}}, "meta": {"m": 1}, "presence_to": ["7"], "aud": "x",'
+        b' "iss": 7, "jti": []}'
     )
     assert verifier.verify_connection(token) == Grant(
         user="42",
         issued_at=1799999990.5,
         channels={"news": ChannelGrant(), "chat": ChannelGrant(b'{"a": 1}', b"[1]")},
+        presence_to=frozenset({"7"}),
         info=b'{"n": 1.10}',
         expires_at=1800003600,
         client_refresh=True,
@@ -93,6 +95,7 @@ def test_who_is_not_named_is_anonymous(claims: dict[str, Any]) -> None:
         ({"iat": "now"}, BAD),
         ({"channels": "news"}, BAD),
         ({"channels": [1]}, BAD),
+        ({"presence_to": "7"}, BAD),
         ({"subs": {"a": 1}}, BAD),
         ({"sub": "42", "channel": "news"}, BAD),
         (["sub"], BAD),
@@ -251,7 +254,18 @@ json_values = st.recursive(
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["sub", "exp", "iat", "nbf", "info", "channels", "subs", "channel", "meta"]
+            [
+                "sub",
+                "exp",
+                "iat",
+                "nbf",
+                "info",
+                "channels",
+                "subs",
+                "channel",
+                "meta",
+                "presence_to",
+            ]
         ),
         json_values,
     )

@@ -25,7 +25,7 @@ from tests.unit.cms.support import (
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.gate import make_gate
 from twisted_push.cms.messages import Messages
-from twisted_push.cms.reports import LONGEST_DELAY, MAX_WAITING, OnlineReports
+from twisted_push.cms.reports import LONGEST_DELAY, MAX_WAITING, reports_to_drupal
 from twisted_push.config import SiteConfig
 from twisted_push.jsontext import Raw
 from twisted_push.stats import SiteStats
@@ -183,7 +183,7 @@ class Bench:
         self.clock, self.stats, self.drupal = clock_at(), SiteStats(), Drupal()
         self.config = config(dialect="nodejs", **changes)
         self.exchange = Exchange(self.config, self.clock, self.stats, self.drupal.agent)
-        self.reports = OnlineReports(
+        self.reports = reports_to_drupal(
             Messages(self.exchange, SERVICE_KEY),
             self.clock,
             self.config.max_concurrent,

@@ -125,7 +125,10 @@ def test_a_user_of_drupal_7() -> None:
 
 def test_an_anonymous_visitor_of_drupal_7() -> None:
     assert answered(D7_ANONYMOUS).value == Grant(
-        user="", issued_at=NOW, channels=channels("nodejs_ajax_broadcast", "example")
+        user="",
+        issued_at=NOW,
+        channels=channels("nodejs_ajax_broadcast", "example"),
+        presence_to=frozenset(),
     )
 
 
@@ -174,12 +177,12 @@ def test_presence_uids_as_list_or_object(uids: object) -> None:
 @pytest.mark.parametrize("none", [None, [], {}])
 def test_nothing_in_php(none: object) -> None:
     grant = answered(valid(channels=none, presenceUids=none, contentTokens=none)).value
-    assert grant == Grant(user="2", issued_at=NOW)
+    assert grant == Grant(user="2", issued_at=NOW, presence_to=frozenset())
 
 
 def test_the_answer_s_client_id_moves_nobody() -> None:
     grant = answered(valid(clientId="of-somebody-else", authToken="another")).value
-    assert grant == Grant(user="2", issued_at=NOW)
+    assert grant == Grant(user="2", issued_at=NOW, presence_to=frozenset())
 
 
 @pytest.mark.parametrize(

@@ -57,24 +57,50 @@ def test_a_file_that_is_no_toml_is_told_with_its_line() -> None:
     assert list(faults("x = " + "9" * 5000)) == [""]
 
 
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ("engine = 'redis'\n" + site(""), "engine"),
-        (
-            site('[[sites.default.namespaces]]\nclient_subscribe = "cms"'),
-            "sites.default.namespaces[0].client_subscribe",
-        ),
-        (
-            site('[[sites.default.namespaces]]\nclient_publish = "cms"'),
-            "sites.default.namespaces[0].client_publish",
-        ),
-    ],
-)
-def test_what_comes_later_is_refused_for_now(text: str, path: str) -> None:
-    found = faults(text)
-    assert list(found) == [path]
-    assert "not available in this version" in found[path]
+def test_what_comes_later_is_refused_for_now() -> None:
+    found = faults("engine = 'redis'\n" + site(""))
+    assert list(found) == ["engine"]
+    assert "not available in this version" in found["engine"]
+
+
+CMS_SPACES = """
+[[sites.default.namespaces]]
+prefix = "a:"
+client_subscribe = "cms"
+
+[[sites.default.namespaces]]
+prefix = "b:"
+client_publish = "cms"
+"""
+
+
+def test_a_cms_that_decides_must_be_asked() -> None:
+    subscribe, publish = (
+        "sites.default.namespaces[0].client_subscribe",
+        "sites.default.namespaces[1].client_publish",
+    )
+    for callback in ("", '[sites.default.callback]\nurl = "http://cms/"\ndialect = "connect"\n'):
+        assert faults(site(callback + CMS_SPACES)) == {
+            subscribe: "'cms' needs callback.subscribe_url",
+            publish: "'cms' needs callback.publish_url",
+        }
+    other = '[sites.default.callback]\ndialect = "connect"\nsubscribe_url = "http://cms/s"\n'
+    assert list(faults(site(other + CMS_SPACES))) == [publish]
+    broken = '[sites.default.callback]\nsubscribe_url = "cms"\npublish_url = "ftp://cms"\n'
+    assert list(faults(site(broken + CMS_SPACES))) == [
+        "sites.default.callback.subscribe_url",
+        "sites.default.callback.publish_url",
+    ]
+
+
+def test_only_one_dialect_has_the_other_questions() -> None:
+    names = ("subscribe_url", "sub_refresh_url", "publish_url", "rpc_url")
+    lines = "".join(f'{name} = "https://cms/{name}"\n' for name in names)
+    for dialect in ("", 'dialect = "nodejs"\n', 'dialect = "nodejs"\nurl = "http://cms/"\n'):
+        found = faults(site(f"[sites.default.callback]\n{dialect}{lines}"))
+        assert found == {f"sites.default.callback.{n}": 'needs dialect = "connect"' for n in names}
+    text = '[sites.default.callback]\ndialect = "connect"\nsub_refresh_url = "http://cms/"'
+    assert faults(site(text)) == {"sites.default.callback.sub_refresh_url": "needs a subscribe_url"}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +139,8 @@ def test_what_comes_later_is_refused_for_now(text: str, path: str) -> None:
         (site('broadcast_channel = "a\\tb"'), "sites.default.broadcast_channel", "'a\\tb'"),
         (site("user_channel = 'user'"), "sites.default.user_channel", "{user}"),
         (site("user_channel = '" + "ä" * 128 + "{user}'"), "sites.default.user_channel", "255"),
+        (site("presence.hook_url = 'ftp://x/'"), "sites.default.presence.hook_url", "http"),
+        (site("presence.hook_secret = 'short'"), "sites.default.presence.hook_secret", "32 bytes"),
         (site("callback.url = 'ftp://x/'"), "sites.default.callback.url", "http"),
         (site("callback.url = 'http:///x'"), "sites.default.callback.url", "with a host"),
         (site("callback.url = 'http://[x'"), "sites.default.callback.url", "with a host"),

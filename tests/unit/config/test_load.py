@@ -125,6 +125,10 @@ def test_a_channel_without_namespace_has_the_rules_of_a_bare_one() -> None:
 def test_without_a_url_there_is_no_callback() -> None:
     assert read(site("")).sites["default"].callback is None
     assert read(site('[sites.default.callback]\ntimeout = "1s"')).sites["default"].callback is None
+    deciding = '[sites.default.callback]\ndialect = "connect"\nrpc_url = "http://cms/rpc"'
+    callback = read(site(deciding)).sites["default"].callback
+    assert callback is not None
+    assert (callback.url, callback.rpc_url) == ("", "http://cms/rpc")
 
 
 def test_several_keys_with_scopes_and_files() -> None:

@@ -246,7 +246,10 @@ class World:
             "node": self.node,
             "content": self.node.content,
             "online": self.node.online,
+            "arbiter": self.node.arbiter,
         }
+        if (line := self.context.gate.hook._line) is not None:
+            owners["hook"] = line.reports
         if self.context.gate.reports is not None:
             owners["reports"] = self.context.gate.reports
         found: dict[str, Any] = {

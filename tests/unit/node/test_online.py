@@ -11,14 +11,16 @@ import pytest_twisted
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from tests.unit.cms.drupal import Drupal
-from tests.unit.cms.support import MemoryCms
+from tests.unit.cms.support import NOW, MemoryCms, Outcome
 from tests.unit.node.support import Tab, World, sign
 from tests.unit.nodejs_support import NodejsTab, NodejsWorld, run
 from twisted_push.cms.reports import LONGEST_DELAY
 from twisted_push.config import PresenceConfig
 from twisted_push.errors import Disconnect
+from twisted_push.node import online as online_module
 from twisted_push.node.backend import Target
 from twisted_push.node.online import Online
 
@@ -89,6 +91,17 @@ class Page:
             if "presenceNotification" in message:
                 assert list(message) == ["presenceNotification"]
                 yield message["presenceNotification"]
+
+    @property
+    def first(self) -> list[list[str]]:
+        """Whom it was told of when it connected, each time that it was."""
+        found = []
+        for frame in self.tab.transport.sent:
+            message = _message_in(frame)
+            if "presenceState" in message:
+                assert list(message) == ["presenceState"]
+                found.append(message["presenceState"]["online"])
+        return found
 
     def leave(self) -> None:
         self.tab.leave()
@@ -303,7 +316,7 @@ async def test_a_watcher_who_comes_later_is_told_of_what_happens_then(make_site:
     site.sees("3", "2")
     page = site.tab_of("3")
     watcher = site.tab_of("2")
-    assert watcher.told == []
+    assert watcher.told == []  # As with the server that Drupal's module came with.
     page.leave()
     site.pass_grace()
     assert watcher.told == [("3", "offline")]
@@ -331,8 +344,9 @@ async def test_a_watcher_who_connects_is_first_told_that(make_site: Sites, kind:
     assert len(tab.transport.sent) == before
     site.engine.release()
     watcher = Page(tab)
-    assert len(tab.transport.sent) == before + 1
-    assert watcher.told == []
+    first = [["3"]] if kind == "centrifugal" else []
+    assert len(tab.transport.sent) == before + 1 + len(first)
+    assert (watcher.first, watcher.told) == (first, [])
     page.leave()
     site.pass_grace()
     assert watcher.told == [("3", "offline")]
@@ -377,6 +391,78 @@ async def test_several_who_leave_at_once_and_watch_each_other(make_site: Sites) 
     assert site.online.count() == 1
 
 
+# --- Who is here when one comes --------------------------------------------------------------
+
+
+async def test_a_client_is_first_told_who_is_here(make_site: Sites) -> None:
+    site = await make_site()
+    for user in ("5", "3", "4"):
+        site.sees(user, "2", user)
+    for token in ("3-a", "3-b", "5"):
+        site.tab_of(token)
+    site.tab_of("4").leave()
+    watcher = site.tab_of("2", kind="centrifugal")
+    frames = [json.loads(frame) for frame in watcher.tab.transport.sent]
+    assert list(frames[0]) == ["id", "connect"]
+    assert frames[1:] == [
+        {"push": {"message": {"data": {"presenceState": {"online": ["3", "4", "5"]}}}}}
+    ]
+    site.pass_grace()
+    assert watcher.told == [("4", "offline")]
+    assert site.tab_of("2-b", kind="centrifugal").first == [["3", "5"]]
+    assert site.tab_of("3-c", kind="centrifugal").first == []
+
+
+async def test_one_who_sees_nobody_is_told_nothing(make_site: Sites) -> None:
+    site = await make_site()
+    site.sees("3", "2")
+    site.tab_of("4")
+    watcher = site.tab_of("2", kind="centrifugal")
+    assert watcher.first == []
+    page = site.tab_of("3")
+    site.online.see("3", frozenset())
+    assert site.tab_of("2-b", kind="centrifugal").first == []
+    page.leave()
+
+
+async def test_the_page_of_drupal_is_told_of_changes_alone(make_site: Sites) -> None:
+    site = await make_site()
+    site.sees("3", "2")
+    site.tab_of("3")
+    watcher = site.tab_of("2")
+    assert (watcher.first, watcher.told) == ([], [])
+
+
+async def test_of_very_many_a_client_is_told_the_number(
+    make_site: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_module, "MAX_FIRST", 3)
+    site = await make_site()
+    for number in range(5, 10):
+        site.sees(str(number), "2")
+        site.tab_of(str(number))
+    watcher = site.tab_of("2", kind="centrifugal")
+    [state] = [
+        _message_in(frame)["presenceState"]
+        for frame in watcher.tab.transport.sent
+        if "presenceState" in _message_in(frame)
+    ]
+    assert state["more"] == 2
+    assert len(state["online"]) == 3
+    assert state["online"] == sorted(state["online"])
+
+
+async def test_nobody_is_let_see_as_the_anonymous_user(make_site: Sites) -> None:
+    site = await make_site()
+    page = site.tab_of("3")
+    site.online.see("3", frozenset({"", "2"}))
+    anonymous = site.tab_of("0-a", kind="centrifugal")
+    assert anonymous.first == []
+    page.leave()
+    site.pass_grace()
+    assert anonymous.told == []
+
+
 # --- Who may see changes ---------------------------------------------------------------------
 
 
@@ -386,11 +472,13 @@ async def test_the_cms_changes_who_sees_a_user(make_site: Sites) -> None:
     old, new = site.tab_of("2"), site.tab_of("4")
     page = site.tab_of("3")
     site.online.see("3", frozenset({"4"}))
-    assert new.told == []
+    assert old.told == [("3", "online"), ("3", "offline")]
+    assert new.told == [("3", "online")]
+    site.online.see("3", frozenset({"4"}))
     page.leave()
     site.pass_grace()
-    assert old.told == [("3", "online")]
-    assert new.told == [("3", "offline")]
+    assert old.told == [("3", "online"), ("3", "offline")]
+    assert new.told == [("3", "online"), ("3", "offline")]
 
 
 async def test_the_last_word_of_the_cms_counts(make_site: Sites) -> None:
@@ -401,10 +489,11 @@ async def test_the_last_word_of_the_cms_counts(make_site: Sites) -> None:
     site.online.see("3", frozenset())
     site.online.see("3", frozenset({"4"}))
     pages.append(site.tab_of("3-b"))  # What was asked at the same moment may be older.
+    assert (old.told, new.told) == ([("3", "online"), ("3", "offline")], [("3", "online")])
     for page in pages:
         page.leave()
     site.pass_grace()
-    assert (old.told, new.told) == ([("3", "online")], [("3", "offline")])
+    assert old.told == new.told == [("3", "online"), ("3", "offline")]
 
 
 async def test_it_may_change_within_the_grace(make_site: Sites) -> None:
@@ -413,8 +502,9 @@ async def test_it_may_change_within_the_grace(make_site: Sites) -> None:
     old, new = site.tab_of("2"), site.tab_of("4")
     site.tab_of("3").leave()
     site.online.see("3", frozenset({"4"}))
+    assert (old.told, new.told) == ([("3", "online"), ("3", "offline")], [("3", "online")])
     site.pass_grace()
-    assert (old.told, new.told) == ([("3", "online")], [("3", "offline")])
+    assert old.told == new.told == [("3", "online"), ("3", "offline")]
 
 
 async def test_nobody_sees_a_user_any_more(make_site: Sites) -> None:
@@ -422,9 +512,10 @@ async def test_nobody_sees_a_user_any_more(make_site: Sites) -> None:
     site.sees("3", "2")
     watcher, page = site.tab_of("2"), site.tab_of("3")
     site.online.see("3", frozenset())
+    assert watcher.told == [("3", "online"), ("3", "offline")]
     page.leave()
     site.pass_grace()
-    assert watcher.told == [("3", "online")]
+    assert watcher.told == [("3", "online"), ("3", "offline")]
 
 
 async def test_what_the_cms_says_of_one_who_is_not_online_is_not_kept(make_site: Sites) -> None:
@@ -446,11 +537,12 @@ async def test_a_newer_grant_replaces_what_the_cms_said(make_site: Sites) -> Non
     site.advance(TICK)
     site.sees("3", "5")
     pages.append(site.tab_of("3-b"))
+    assert first.told == second.told == [("3", "online"), ("3", "offline")]
+    assert third.told == [("3", "online")]
     for page in pages:
         page.leave()
     site.pass_grace()
-    assert (first.told, second.told) == ([("3", "online")], [])
-    assert third.told == [("3", "offline")]
+    assert first.told == second.told == third.told == [("3", "online"), ("3", "offline")]
 
 
 async def test_a_grant_that_was_kept_does_not(make_site: Sites) -> None:
@@ -466,7 +558,7 @@ async def test_a_grant_that_was_kept_does_not(make_site: Sites) -> None:
     assert len([each for each in site.cms_table.asked if b"authenticate" in each.body]) == 2
     page.leave()
     site.pass_grace()
-    assert friend.told == [("3", "online")]
+    assert friend.told == [("3", "online"), ("3", "offline")]  # By the word of the CMS.
 
 
 async def test_a_grant_that_is_refreshed_says_who_sees_its_user(make_site: Sites) -> None:
@@ -477,11 +569,28 @@ async def test_a_grant_that_is_refreshed_says_who_sees_its_user(make_site: Sites
     site.advance(TICK)
     site.sees("3", "4")
     assert "refresh" in tab.ask("refresh", token="3-new")
-    assert (old.told, new.told) == ([("3", "online")], [])
+    assert (old.told, new.told) == ([("3", "online"), ("3", "offline")], [("3", "online")])
     assert site.online.is_online("3")
     tab.leave()
     site.pass_grace()
-    assert (old.told, new.told) == ([("3", "online")], [("3", "offline")])
+    assert old.told == new.told == [("3", "online"), ("3", "offline")]
+
+
+async def test_a_grant_that_says_nothing_of_it_changes_nothing() -> None:
+    world = World(limits=QUIET, presence=PresenceConfig(online_grace=GRACE))
+    await world.start()
+    watcher, other = Page(world.user("2")), Page(world.user("4"))
+    world.user("3", presence_to=["2"])
+    world.user("3", iat=NOW + 1)
+    assert watcher.told == [("3", "online")]
+    world.node.online.see("3", frozenset({"4"}))
+    world.user("3", iat=NOW + 2)
+    assert watcher.told == [("3", "online"), ("3", "offline")]
+    assert other.told == [("3", "online")]
+    world.advance(1)
+    world.user("3", iat=NOW + 1, presence_to=[])
+    assert other.told == [("3", "online"), ("3", "offline")]
+    await world.end()
 
 
 async def test_a_token_signed_by_a_fast_clock_does_not_outlast_the_word_of_the_cms(
@@ -493,7 +602,7 @@ async def test_a_token_signed_by_a_fast_clock_does_not_outlast_the_word_of_the_c
     site.online.see("3", frozenset({"2"}))
     tab.leave()
     site.pass_grace()
-    assert watcher.told == [("3", "offline")]
+    assert watcher.told == [("3", "online"), ("3", "offline")]
 
 
 # --- The server stops ------------------------------------------------------------------------
@@ -614,6 +723,41 @@ async def test_without_such_a_cms_the_clients_are_told_all_the_same() -> None:
     await world.end()
 
 
+# --- The hook --------------------------------------------------------------------------------
+
+
+def hook_told(world: World) -> list[tuple[str, str]]:
+    world.cms.agent.flush()
+    events = [event for asked in world.cms.asked for event in asked.json.get("events", [])]
+    return [(event["user"], event["event"]) for event in events]
+
+
+async def test_the_hook_is_told_once_for_all_tabs_and_page_changes() -> None:
+    settings = PresenceConfig(hook_url="http://cms.test/hook", online_grace=GRACE)
+    world = World(limits=QUIET, presence=settings)
+    world.cms.answer = {}
+    await world.start()
+    world.connected()
+    tabs = [world.user("2"), world.user("2"), world.user("3")]
+    world.advance(1)
+    assert hook_told(world) == [("2", "online"), ("3", "online")]
+    assert len(world.cms.asked) == 1
+    for tab in tabs:
+        tab.leave()
+    world.advance(1)
+    world.user("2")
+    world.advance(5)
+    assert hook_told(world)[2:] == [("3", "offline")]
+    assert world.context.gate.hook.waiting == 0
+    drained = Outcome(Deferred.fromCoroutine(world.node.drain(1.0)))
+    world.advance(10)
+    assert drained.done
+    await world.node.stop()
+    assert len(hook_told(world)) == 3
+    assert world.leftovers() == {}
+    assert world.clock.getDelayedCalls() == []
+
+
 # --- Any course of events --------------------------------------------------------------------
 
 USERS = ("1", "2", "3", "4")
@@ -633,10 +777,12 @@ class ModelUser:
     gone_at: float = 0.0
     said: list[tuple[float, bool, frozenset[str]]] = field(factory=list)
 
-    @property
-    def seen_by(self) -> frozenset[str]:
+    def watchers(self, user: str) -> frozenset[str]:
+        """Give who sees the user that this is."""
+        if not self.said:
+            return frozenset()
         newest = max(each[:2] for each in self.said)
-        return [each[2] for each in self.said if each[:2] == newest][-1]
+        return [each[2] for each in self.said if each[:2] == newest][-1] - {user}
 
 
 class Play:
@@ -667,11 +813,13 @@ class Play:
         came = user not in self.users
         known = self.users.setdefault(user, ModelUser())
         known.tabs += 1
-        known.said.append(grant)
-        if came:
-            self.tell(user, known, "online")
-        self.tabs.append((page, user))
         self.expected[page] = {}
+        self.tabs.append((page, user))
+        self.say(user, known, grant)
+        if came:
+            self.reports.setdefault(user, []).append("online")
+        visible = sorted(name for name, each in self.users.items() if user in each.watchers(name))
+        assert page.first == ([visible] if visible and kind == "centrifugal" else [])
 
     def leave(self, page: Page) -> None:
         [user] = [user for each, user in self.tabs if each is page]
@@ -684,13 +832,19 @@ class Play:
     def see(self, user: str, seen_by: frozenset[str]) -> None:
         self.site.online.see(user, seen_by)
         if user in self.users:
-            self.users[user].said.append((self.now, True, seen_by))
+            self.say(user, self.users[user], (self.now, True, seen_by))
 
-    def tell(self, user: str, known: ModelUser, event: str) -> None:
+    def say(self, user: str, known: ModelUser, said: tuple[float, bool, frozenset[str]]) -> None:
+        before = known.watchers(user)
+        known.said.append(said)
+        after = known.watchers(user)
+        self.tell(user, before - after, "offline")
+        self.tell(user, after - before, "online")
+
+    def tell(self, user: str, watchers: frozenset[str], event: str) -> None:
         for page, watcher in self.tabs:
-            if watcher in known.seen_by and watcher != user:
+            if watcher in watchers:
                 self.expected[page].setdefault(user, []).append(event)
-        self.reports.setdefault(user, []).append(event)
 
     def advance(self, seconds: float) -> None:
         for _ in range(int(seconds / TICK)):
@@ -698,7 +852,8 @@ class Play:
             for user, known in list(self.users.items()):
                 if not known.tabs and known.gone_at <= self.now:
                     del self.users[user]
-                    self.tell(user, known, "offline")
+                    self.tell(user, known.watchers(user), "offline")
+                    self.reports.setdefault(user, []).append("offline")
         self.check()
 
     def refuse(self, user: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from tests.unit.cms.support import Outcome
 from tests.unit.node.support import Tab, World, sign
 from twisted_push.config import PresenceConfig
 from twisted_push.errors import Disconnect, NotConnected
@@ -190,6 +192,37 @@ async def test_nobody_is_left_when_the_server_stops() -> None:
     removed = {(args[0], args[1].user) for args in world.engine.named("presence_remove")}
     assert removed == {(ROOM, "alice"), (ROOM, "bob")}
     assert world.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("grace", [0.0, 2.0])
+async def test_nobody_is_told_of_those_who_are_sent_away_when_the_server_stops(
+    grace: float,
+) -> None:
+    world = await World(presence=PresenceConfig(online_grace=grace)).start()
+    pages = [visit(world, f"user{number}") for number in range(60)]
+    for page in pages:
+        told(page)
+    drained = Outcome(Deferred.fromCoroutine(world.node.drain(20.0)))
+    for _ in range(200):
+        world.clock.advance(0.1)
+    assert drained.done
+    assert {page.code for page in pages} == {3001}
+    assert [told(page) for page in pages] == [[]] * 60
+    assert len(await present(world)) == 60
+    await world.node.stop()
+    assert await world.memory.presence(ROOM) == {}
+    assert world.leftovers() == {}
+    assert world.clock.getDelayedCalls() == []
+
+
+async def test_one_who_leaves_for_good_while_the_server_stops_is_told() -> None:
+    world = await World().start()
+    watcher, page = visit(world, "bob"), visit(world, "alice")
+    told(watcher)
+    world.node.channels.presence.silence()
+    await world.node.backend.disconnect(ALICE, Disconnect(3503))
+    assert told(watcher) == [("leave", page.session.client)]
+    await world.node.stop()
 
 
 async def test_an_engine_that_cannot_take_them_out(make_world: Worlds) -> None:

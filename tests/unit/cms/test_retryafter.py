@@ -1,0 +1,59 @@
+"""``Retry-After``: what it says, and what it may not say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from tests.unit.cms.support import NOW, Outcome, World, world
+from twisted_push.cms.retryafter import LONGEST, retry_after
+from twisted_push.errors import CmsUnavailable
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        (" 17 ", 17),
+        ("300", 300),
+        ("301", LONGEST),
+        ("9" * 5000, LONGEST),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", 30),
+        ("Fri, 15 Jan 2027 08:00:30 -0000", 30),
+        ("Fri, 15 Jan 2027 07:59:00 GMT", 0),
+        ("Fri, 15 Jan 2038 08:00:00 GMT", LONGEST),
+        (None, None),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        ("Fri, 99 Jan 2027 08:00:30 GMT", None),
+    ],
+)
+def test_what_it_says(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+@given(st.text())
+def test_whatever_it_says(header: str) -> None:
+    found = retry_after(header, NOW)
+    assert found is None or 0 <= found <= LONGEST
+
+
+def ask(w: World) -> tuple[str, float | None]:
+    error = Outcome(Deferred.fromCoroutine(w.exchange.post(b"{}", {}))).error
+    assert isinstance(error, CmsUnavailable)
+    return error.why, error.retry_after
+
+
+def test_a_question_that_is_not_answered_tells_it() -> None:
+    w = world({})
+    w.cms.code = 503
+    assert ask(w) == ("status: 503", None)
+    w.cms.headers["Retry-After"] = "12"
+    assert ask(w) == ("status: 503", 12.0)
+    w.cms.code = 429
+    assert ask(w) == ("status: 429", 12.0)
