@@ -1,4 +1,7 @@
-"""A stub of a CMS: it answers the connect callback by the token that the client presented."""
+"""A stub of a CMS: it answers the connect callback by the token that the client presented.
+
+Whatever is asked at another path is answered by that path.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,18 @@ class Request(BaseHTTPRequestHandler):
 
     server: CmsServer
     protocol_version = "HTTP/1.1"
+    question: Mapping[str, Any]
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
         question: dict[str, Any] = json.loads(self.rfile.read(length))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        self.question = question
         with self.server.lock:
             self.server.questions.append(question)
             self.server.question_headers.append(headers)
-        answer = self.server.answers.get(question.get("token", ""), refuse)
+        by_path = self.server.answers.get(self.path)
+        answer = by_path or self.server.answers.get(question.get("token", ""), refuse)
         answer(self)
 
     def do_GET(self) -> None:

@@ -15,6 +15,7 @@ from tests.e2e.server import KEY, TOKEN_SECRET, PushServer, make_server
 HERE = Path(__file__).parent
 NODE_PACKAGES = (
     "centrifuge",
+    "eventsource",
     "playwright-core",
     *(f"socket.io-client-{version}" for version in (1, 2, 3, 4)),
     "ws",

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.node
 
 HERE = Path(__file__).parent
 Start = Callable[..., Dialogue]
+TRANSPORTS = ("websocket", "http_stream", "sse")
 
 
 @pytest.fixture
@@ -26,9 +27,6 @@ def start(node: str, server: PushServer) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start_client(**options: Any) -> Dialogue:
-            path = f"/connection/{options.get('transport', 'websocket')}"
-            if server.get(path)[0] == 404:
-                pytest.xfail(f"{path} is not served")
             arguments = json.dumps({"url": server.url, **options})
             command = [node, str(HERE / "js" / "client.mjs"), arguments]
             return stack.enter_context(Dialogue(command, HERE))
@@ -42,7 +40,7 @@ def connected(client: Dialogue) -> Dialogue:
     return client
 
 
-@pytest.mark.parametrize("transport", ["websocket", "http_stream"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_callback_token_and_server_side_publication(
     start: Start, server: PushServer, transport: str
 ) -> None:
@@ -74,7 +72,7 @@ def test_signed_token(start: Start, server: PushServer) -> None:
     assert "dora" in {each["user"] for each in server.api("connections")["connections"]}
 
 
-@pytest.mark.parametrize("transport", ["websocket", "http_stream"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_subscribe_and_publish(start: Start, server: PushServer, transport: str) -> None:
     channel = f"chat:js-{transport}"
     reader = connected(start(token="bob-token", transport=transport))
@@ -287,7 +285,7 @@ def test_who_is_kicked_stays_away(start: Start, server: PushServer) -> None:
     assert client.ask("state")["result"] == "disconnected"
 
 
-@pytest.mark.parametrize("transport", ["websocket", "http_stream"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_refused_token(start: Start, transport: str) -> None:
     client = start(token="nobody-knows-this", transport=transport)
     client.ask("connect")

@@ -18,8 +18,6 @@ from tests.e2e.drupal_page.site import FLAVOURS, Flavour, PageSite
 from tests.e2e.drupal_page.world import Tab, World, done
 from tests.e2e.server import KEY, Dialogue, PushServer, eventually, free_port
 from tests.e2e.silent_proxy import SilentProxy
-from twisted_push.config import load
-from twisted_push.errors import ConfigErrors
 
 pytestmark = [pytest.mark.node, pytest.mark.browser]
 
@@ -381,10 +379,6 @@ def test_content_channel_after_a_restart(world: World, tmp_path: Path) -> None:
     """With a place for its state, a server knows the content tokens of before."""
     state = tmp_path / "state"
     server = make_push(tmp_path, world.drupal, world.site, top={"state_dir": str(state)})
-    try:
-        load(server.config_path.read_text("utf-8"), environ={}, read_file=str)
-    except ConfigErrors:
-        pytest.xfail("no state is kept over a restart")
     token = world.person()
     with server:
         module = Module(server.port, "7b")

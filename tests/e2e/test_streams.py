@@ -18,12 +18,6 @@ from tests.e2e.server import http as request
 ORIGIN = "https://www.example.org"
 
 
-@pytest.fixture(autouse=True)
-def _served(server: PushServer) -> None:
-    if server.get("/connection/sse")[0] == 404:
-        pytest.xfail("the fallback transports are not served")
-
-
 class Stream:
     """The messages of a stream's answer, one after the other."""
 

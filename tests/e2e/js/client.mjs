@@ -9,6 +9,7 @@
 
 import readline from "node:readline";
 import { Centrifuge } from "centrifuge";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
 
 const { url, transport = "websocket", ...options } = JSON.parse(process.argv[2]);
@@ -18,10 +19,12 @@ const print = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ e
 const endpoints = {
   websocket: `${url.replace(/^http/, "ws")}/connection/websocket`,
   http_stream: `${url}/connection/http_stream`,
+  sse: `${url}/connection/sse`,
 };
 
 const client = new Centrifuge([{ transport, endpoint: endpoints[transport] }], {
   websocket: WebSocket,
+  eventsource: EventSource,
   fetch: globalThis.fetch,
   readableStream: globalThis.ReadableStream,
   emulationEndpoint: `${url}/emulation`,
@@ -65,6 +68,7 @@ const commands = {
   presenceStats: ({ channel }) => client.presenceStats(channel),
   history: ({ channel, ...rest }) => client.history(channel, rest),
   rpc: ({ method, data }) => client.rpc(method, data),
+  send: ({ data }) => client.send(data),
   state: () => client.state,
 };
 
