@@ -3,10 +3,11 @@
 # make lint   style and types only
 # make docs   the documentation, into docs/_build/html
 # make bench  the short benchmarks
+# make faults kills the server again and again, and proves that nothing is lost
 # make clean  removes everything that these make
 #
 # PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer). ARGS="…" is passed on to the
-# server (make run), pytest (make test) or the benchmarks (make bench).
+# server (make run), pytest (make test), the benchmarks (make bench) or make faults.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint docs bench clean
+.PHONY: help run test lint docs bench faults clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -49,6 +50,9 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.runtime
 	@test -f benchmarks/run.py || { echo "benchmarks/run.py does not exist"; exit 1; }
 	$(BIN)/python benchmarks/run.py --short $(ARGS)
+
+faults: $(VENV)/.test
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build tests/e2e/node_modules *.egg-info
