@@ -141,7 +141,7 @@ def _fill(scale: Scale, directory: str) -> None:
         row = StreamRow(f"channel:{number}", f"epoch{number}", each, 0.0)
         write = StreamWrite(number, stream_body(number, row), 0, None, rows)
         store.write(Batch([write]))
-    store.close()
+    store.close(clean=True)
 
 
 async def _start(reactor: Any, scale: Scale, directory: str) -> Iterator[Figure]:
