@@ -27,7 +27,7 @@ from twisted.web.client import Agent
 from twisted.web.resource import Resource
 
 from twisted_push.assembly import Assembly
-from twisted_push.config import SHORT_KEY, CallbackConfig, Config, check_endpoint
+from twisted_push.config import SHORT_KEY, CallbackConfig, Config, check_endpoint, is_tcp
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
@@ -36,6 +36,7 @@ from twisted_push.node.context import software_version
 from twisted_push.node.node import Node
 from twisted_push.ops.logs import observer
 from twisted_push.policy import Policy
+from twisted_push.sharedport import SharedPorts
 from twisted_push.systemd import Notifier
 from twisted_push.web import GuardedSite
 
@@ -129,12 +130,18 @@ class PushService(Service):
     def _make_ports(self) -> Sequence[tuple[str, Service]]:
         trees = [(endpoint, self.assembly.public) for endpoint in self.config.listen]
         trees += [(endpoint, self.assembly.backend) for endpoint in self.config.backend_listen]
-        ports = [(e, listen_service(e, self._site(tree), self._reactor)) for e, tree in trees]
+        ports = [
+            (e, listen_service(e, self._site(tree), self._reactor_for(e))) for e, tree in trees
+        ]
         if self._demo is not None:
             endpoint = f"tcp:{self._demo.demo_port}:interface=127.0.0.1"
             demo = _make_demo(self._demo, self._reactor)
             ports.append((endpoint, listen_service(endpoint, demo, self._reactor)))
         return ports
+
+    def _reactor_for(self, endpoint: str) -> Any:
+        shares = self.config.reuse_port and endpoint in self.config.listen and is_tcp(endpoint)
+        return SharedPorts(self._reactor) if shares else self._reactor
 
     def _site(self, tree: Resource) -> GuardedSite:
         return GuardedSite(tree, self._reactor, lambda: self.config.limits.max_body_size)
@@ -296,6 +303,7 @@ def _needing_restart(old: Config, new: Config) -> list[str]:
     names = (
         "listen",
         "backend_listen",
+        "reuse_port",
         "engine",
         "state_dir",
         "durability",

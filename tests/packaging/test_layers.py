@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"session", "cms", "engines", "web", "configfile", "client", "nodejsconfig"}),
     frozenset({"node"}),
     frozenset({"dialects"}),
-    frozenset({"transports", "backend", "ops", "demo", "systemd", "questions"}),
+    frozenset({"transports", "backend", "ops", "demo", "systemd", "sharedport", "questions"}),
     frozenset({"assembly"}),
     frozenset({"service", "cli"}),
 )

@@ -208,6 +208,7 @@ def test_a_file_that_cannot_be_read(log: Log) -> None:
         ("log_level", 'log_level = "debug"\n' + site("")),
         ("debug_echo", "debug_echo = true\n" + site("")),
         ("backend_listen", 'backend_listen = ["tcp:1"]\n' + site("")),
+        ("reuse_port", "reuse_port = true\n" + site("")),
         ("sites.default.anonymous", site("anonymous = true")),
         ("sites.default.hosts", site('hosts = ["a.test"]')),
         ("sites.default.token_secret", site(f'token_secret = "{"x" * 32}"')),

@@ -1,6 +1,6 @@
 """The configuration: its classes, and from the text of a file to one of them. No IO."""
 
-from twisted_push.config.endpoints import check_endpoint
+from twisted_push.config.endpoints import check_endpoint, is_tcp
 from twisted_push.config.load import from_mapping, load
 from twisted_push.config.schema import (
     SHORT_KEY,
@@ -25,6 +25,7 @@ __all__ = [
     "SiteConfig",
     "check_endpoint",
     "from_mapping",
+    "is_tcp",
     "load",
     "template",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from twisted_push.config.endpoints import is_tcp
 from twisted_push.config.environment import fold
 from twisted_push.config.names import KEY_HINT
 from twisted_push.config.schema import Config, SiteConfig
@@ -50,6 +51,8 @@ def _check_listen(config: Config, faults: Faults) -> None:
         faults.add(
             "backend_listen", f"{endpoint!r} is in listen already; leave this empty to share"
         )
+    if config.reuse_port and not any(map(is_tcp, config.listen)):
+        faults.add("reuse_port", "there is no tcp, tcp6, ssl or tls endpoint in listen")
 
 
 def _check_paths(config: Config, faults: Faults) -> None:

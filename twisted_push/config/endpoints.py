@@ -17,7 +17,7 @@ from twisted.plugin import getPlugins
 
 from twisted_push.config.values import BadValue, Parser, show, text
 
-__all__ = ["check_endpoint", "endpoint"]
+__all__ = ["check_endpoint", "endpoint", "is_tcp"]
 
 
 def _number(name: str, value: str, most: int, base: int = 10) -> None:
@@ -118,6 +118,12 @@ def check_endpoint(description: str) -> str:
     except (ValueError, RuntimeError):  # The tokenizer stumbles over a backslash at the end.
         raise BadValue(f"{show(description)} is no endpoint: cannot be read") from None
     return description
+
+
+def is_tcp(description: str) -> bool:
+    """Tell whether an endpoint that was checked opens a TCP port itself."""
+    kinds = description.split(":")
+    return kinds[kinds[0] == "haproxy"] in {"tcp", "tcp6", "ssl", "tls"}
 
 
 def endpoint() -> Parser[str]:

@@ -201,6 +201,8 @@ class Config:
 
     listen: tuple[str, ...] = setting(list_of(endpoint()), ["tcp:8080:interface=127.0.0.1"])
     backend_listen: tuple[str, ...] = setting(list_of(endpoint()), [])
+    reuse_port: bool = setting(boolean(), False)
+    """Whether other servers may listen where ``listen`` says (SO_REUSEPORT)."""
     engine: str = setting(choice("memory", "redis"), "memory")
     state_dir: str = setting(names.directory(), "")
     """Where each site has its journal; empty: nothing outlives a restart."""

@@ -25,6 +25,9 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # Where the CMS posts its messages, and for health and metrics. Empty: the same as listen.
 # backend_listen = ["tcp:8081:interface=127.0.0.1"]
 
+# Whether several servers on this machine may listen there, and share the connections.
+# reuse_port = false
+
 # Addresses or networks of reverse proxies whose X-Forwarded-For is believed.
 # trusted_proxies = ["127.0.0.1", "::1"]
 

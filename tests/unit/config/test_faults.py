@@ -111,6 +111,7 @@ def test_only_one_dialect_has_the_other_questions() -> None:
         ("listen = ['tcp:1', 'tcp:1']\n" + site(""), "listen", "twice"),
         ("listen = ['tcp:1']\nbackend_listen = ['tcp:1']\n" + site(""), "backend_listen", "share"),
         ("listen = 'tcp:1'\n" + site(""), "listen", "must be a list"),
+        ("listen = ['unix:/tmp/a']\nreuse_port = true\n" + site(""), "reuse_port", "no tcp"),
         ("trusted_proxies = ['10.0.0.1/8']\n" + site(""), "trusted_proxies[0]", "10.0.0.0/8"),
         ("limits = 5\n" + site(""), "limits", "must be a table"),
         ("[limits]\nping_interval = nan\n" + site(""), "limits.ping_interval", "nan is not"),
