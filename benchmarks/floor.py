@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-from benchmarks.frames import plain
+from twisted_push.bench.frames import plain
 
 _UPGRADE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"

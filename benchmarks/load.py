@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from benchmarks import frames
 from benchmarks.processes import BenchmarkError
+from twisted_push.bench import frames
 
 __all__ = ["Crowd", "Loop", "Publishers", "api_request"]
 

@@ -21,7 +21,15 @@ from twisted_push.config import SiteConfig
 from twisted_push.configfile import read_config
 from twisted_push.errors import PushError
 
-__all__ = ["CommandError", "Said", "add_commands", "add_options"]
+__all__ = [
+    "DEFAULT_URL",
+    "CommandError",
+    "Said",
+    "add_commands",
+    "add_options",
+    "find_key",
+    "find_site",
+]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -43,7 +51,7 @@ class CommandError(PushError):
 # --- Asking --------------------------------------------------------------------------------
 
 
-def _site(options: argparse.Namespace) -> SiteConfig | None:
+def find_site(options: argparse.Namespace) -> SiteConfig | None:
     """Give the site in the configuration file that the command is about; None without a file.
 
     A file that is named beats TWISTED_PUSH_KEY, which beats the file of TWISTED_PUSH_CONFIG.
@@ -64,7 +72,7 @@ def _site(options: argparse.Namespace) -> SiteConfig | None:
     raise CommandError(f"{what}: give --site with one of {', '.join(sites)}")
 
 
-def _key(site: SiteConfig | None, scope: str) -> str:
+def find_key(site: SiteConfig | None, scope: str) -> str:
     """Give the key to use: the site's first one that may do what is asked for."""
     if site is None:
         key = os.environ.get("TWISTED_PUSH_KEY", "")
@@ -85,7 +93,7 @@ def _ask(
 ) -> Said:
     """Call the API; give what ``say`` makes of the result, or with --json the result itself."""
     url = options.url or os.environ.get("TWISTED_PUSH_URL") or DEFAULT_URL
-    result = ApiClient(url, _key(site, scope)).call(method, params)
+    result = ApiClient(url, find_key(site, scope)).call(method, params)
     if options.json:
         return result + b"\n"
     parsed = json.loads(result)
@@ -101,7 +109,7 @@ def _read(
     params: Mapping[str, str] | None = None,
 ) -> Said:
     """Ask for a list, or for numbers."""
-    return _ask(options, method, params or {}, site=_site(options), scope="read", say=say)
+    return _ask(options, method, params or {}, site=find_site(options), scope="read", say=say)
 
 
 # --- Doing something -----------------------------------------------------------------------
@@ -128,11 +136,13 @@ def _publish_to(
 
 
 def _publish(options: argparse.Namespace) -> Said:
-    return _publish_to(options, options.channel, _argument_or_input(options.data), _site(options))
+    return _publish_to(
+        options, options.channel, _argument_or_input(options.data), find_site(options)
+    )
 
 
 def _broadcast(options: argparse.Namespace) -> Said:
-    site = _site(options)
+    site = find_site(options)
     channel = options.channel or (site.broadcast_channel if site else "broadcast")
     data = {"subject": options.subject, "body": options.text}
     try:
@@ -144,7 +154,7 @@ def _broadcast(options: argparse.Namespace) -> Said:
 
 def _manage(options: argparse.Namespace, method: str, params: Mapping[str, str], said: str) -> Said:
     """Have something done; ``said`` is what to say of it."""
-    site = _site(options)
+    site = find_site(options)
     return _ask(options, method, params, site=site, scope="manage", say=lambda _: said)
 
 

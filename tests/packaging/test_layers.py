@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"dialects"}),
     frozenset({"transports", "backend", "ops", "demo", "systemd", "sharedport", "questions"}),
     frozenset({"assembly"}),
-    frozenset({"service", "cli"}),
+    frozenset({"service", "cli", "bench"}),
 )
 LAYER_OF = {unit: number for number, units in enumerate(LAYERS) for unit in units}
 

@@ -11,8 +11,10 @@ from twisted_push.config.walk import EnvironmentText, Faults
 __all__ = ["PREFIX", "RESERVED", "fold", "overlay"]
 
 PREFIX = "TWISTED_PUSH_"
-RESERVED = frozenset({"TWISTED_PUSH_CONFIG", "TWISTED_PUSH_KEY", "TWISTED_PUSH_URL"})
-"""Variables of the command line, which are no settings."""
+RESERVED = frozenset(
+    {"TWISTED_PUSH_CONFIG", "TWISTED_PUSH_KEY", "TWISTED_PUSH_TOKEN", "TWISTED_PUSH_URL"}
+)
+"""Variables of the command line and of `twisted_push.bench`, which are no settings."""
 
 # Kubernetes gives every pod variables for each service of its namespace. A service that is named
 # twisted-push (or twisted-push-something) makes these, and they are not for us.

@@ -1,0 +1,3 @@
+"""Measures a running server: ``python -m twisted_push.bench``."""
+
+__all__: list[str] = []
