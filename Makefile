@@ -55,7 +55,7 @@ faults: $(VENV)/.test
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist docs/_build tests/e2e/node_modules *.egg-info
+	rm -rf $(VENV) build dist docs/_build tests/e2e/node_modules client/node_modules *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache twistd.pid

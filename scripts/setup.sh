@@ -6,7 +6,8 @@
 #   scripts/setup.sh tools              the programs that some tests drive: Chromium, Node.js, npm,
 #                                       systemd-analyze. As root on Debian they are installed;
 #                                       otherwise it says which tests will be skipped.
-#   scripts/setup.sh npm                the Node packages of the end-to-end tests
+#   scripts/setup.sh npm                the Node packages of the end-to-end tests and of the
+#                                       browser client's build
 #
 # PYTHON chooses the interpreter (default: the newest of 3.13, 3.12, 3.11, python3 from 3.11 on).
 # VENV chooses the environment's folder (default: .venv).
@@ -14,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=${VENV:-.venv}
-E2E=tests/e2e
+NODE_FOLDERS=(tests/e2e client)
 
 say() { printf -- '--- %s\n' "$*" >&2; }
 
@@ -156,21 +157,22 @@ tools() {
 }
 
 npm_packages() {
-    [ -f "$E2E/package.json" ] || return 0
     if ! have node || ! have npm; then
-        warn "no Node.js with npm: the packages of $E2E/package.json are not installed," \
+        warn "no Node.js with npm: the packages of ${NODE_FOLDERS[*]} are not installed," \
             "and the tests that need them will be SKIPPED."
         return 0
     fi
-    local stamp=$E2E/node_modules/.installed
-    if [ -f "$stamp" ] && [ ! "$E2E/package.json" -nt "$stamp" ] &&
-        [ ! "$E2E/package-lock.json" -nt "$stamp" ]; then
-        return 0
-    fi
-    say "installing the Node packages of $E2E"
-    (cd "$E2E" && npm install --no-audit --no-fund --loglevel=error </dev/null >&2)
-    mkdir -p "$E2E/node_modules"
-    touch "$stamp"
+    local folder stamp
+    for folder in "${NODE_FOLDERS[@]}"; do
+        stamp=$folder/node_modules/.installed
+        if [ -f "$stamp" ] && [ ! "$folder/package.json" -nt "$stamp" ]; then
+            continue
+        fi
+        say "installing the Node packages of $folder"
+        (cd "$folder" && npm install --no-audit --no-fund --loglevel=error </dev/null >&2)
+        mkdir -p "$folder/node_modules"
+        touch "$stamp"
+    done
 }
 
 case ${1:-} in

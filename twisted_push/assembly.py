@@ -18,7 +18,7 @@ from twisted_push.dialects.nodejs import NodejsDialect
 from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.memory import MemoryEngine
 from twisted_push.interfaces import ITransport
-from twisted_push.node.context import Context
+from twisted_push.node.context import Context, software_version
 from twisted_push.node.node import Node
 from twisted_push.ops.health import Health, Ready
 from twisted_push.ops.metrics import Metrics
@@ -27,7 +27,7 @@ from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.protocols.nodejs import NodejsCodec
 from twisted_push.session import Session
 from twisted_push.stats import SiteStats
-from twisted_push.transports.clientscript import ClientScript
+from twisted_push.transports.clientscript import ClientScript, Script, ScriptAddresses
 from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.stream import (
@@ -84,6 +84,7 @@ class Assembly:
             return lambda node, transport: node.accept(transport, codec, dialects[node])
 
         self._add_streams(accept_with)
+        self._add_scripts()
         accept = accept_with(CentrifugalCodec(text_frame))
         websocket = WebSocketEndpoint(self.door, accept, self._reactor)
         self._endpoints.append(websocket)
@@ -101,6 +102,14 @@ class Assembly:
             stream = StreamEndpoint(kind, self.door, accept, connections, self._reactor)
             _mount(self.public, f"/connection/{kind.transport}", stream)
         _mount(self.public, "/emulation", EmulationEndpoint(self.door, connections))
+
+    def _add_scripts(self) -> None:
+        """Add this server's own client, for script elements and as a module."""
+        scripts = {"script": Script("push.js"), "module": Script("push.mjs")}
+        for script in scripts.values():
+            self.public.putChild(script.name.encode("ascii"), ClientScript(script))
+        addresses = ScriptAddresses(software_version(), scripts)
+        self.public.putChild(b"push.json", addresses)
 
     def _add_socketio(self, path: str) -> None:
         """Add Socket.IO: the revisions 4 and 5 of its protocol go with Engine.IO 3 and 4."""
@@ -137,7 +146,7 @@ class _SocketIo(Resource):
         super().__init__()
         self._endpoint = endpoint
         self.putChild(b"", endpoint)
-        script = ClientScript()
+        script = ClientScript(Script("socket.io.js"))
         for name in CLIENT_SCRIPTS:
             self.putChild(name, script)
 

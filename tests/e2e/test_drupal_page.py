@@ -33,7 +33,7 @@ SCRIPTS = FLAVOURS[1:]
 @pytest.fixture(scope="module")
 def browser(node: str, chromium: str) -> Iterator[Dialogue]:
     """Run a browser, for all tests of the module."""
-    script = str(HERE / "js" / "drupal_page.mjs")
+    script = str(HERE / "js" / "browser.mjs")
     with Dialogue([node, script, chromium], HERE) as dialogue:
         dialogue.wait("ready")
         yield dialogue

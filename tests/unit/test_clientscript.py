@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
-from twisted_push.transports.clientscript import ClientScript
+from twisted_push.transports.clientscript import ClientScript, Script
 from twisted_push.web import GuardedChannel, GuardedSite
 
 FILE = Path(__file__).parents[2] / "twisted_push" / "static" / "socket.io.js"
@@ -33,7 +33,7 @@ def ask(method: str = "GET", path: str = PATH, **headers: str) -> Answer:
     """Make one request of a site on which the script is mounted."""
     root, folder = Resource(), Resource()
     root.putChild(b"socket.io", folder)
-    folder.putChild(b"socket.io.js", ClientScript())
+    folder.putChild(b"socket.io.js", ClientScript(Script("socket.io.js")))
     transport = StringTransport()
     site = GuardedSite(root, Clock(), lambda: 1000)
     channel = cast("GuardedChannel", site.buildProtocol(None))

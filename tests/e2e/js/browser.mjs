@@ -1,7 +1,7 @@
-// Pages of a Drupal site in a real browser, driven by a test: a command (JSON) on each line of the
+// Pages in a real browser, driven by a test: a command (JSON) on each line of the
 // standard input, an event (JSON) on each line of the standard output.
 //
-//   node drupal_page.mjs PATH-OF-CHROMIUM
+//   node browser.mjs PATH-OF-CHROMIUM
 //
 // A command {"do": NAME, …} is answered by {"event": "done", "do": NAME, "result"?: …} or by
 // {"event": "failed", "do": NAME, "message"}. In between, {"event": KIND, "page": NAME, …} is what a
@@ -67,6 +67,20 @@ const commands = {
   goto: async ({ page, url }) => { await pages.get(page).goto(url); },
   run: ({ page, script }) => pages.get(page).evaluate(script),
   close: async ({ page }) => { await pages.get(page).close(); },
+  // End the process of a page: it has no time for a last word.
+  crash: async ({ page: name }) => {
+    const page = pages.get(name);
+    const session = await page.context().newCDPSession(page);
+    const crashed = page.waitForEvent("crash");
+    session.send("Page.crash").catch(() => {});
+    await crashed;
+  },
+  offline: async ({ person, offline }) => { await contexts.get(person).setOffline(offline); },
+  // Have a page be in the background, as it is told; a headless browser shows all of them.
+  hide: ({ page, hidden }) => pages.get(page).evaluate((state) => {
+    Object.defineProperty(document, "visibilityState", { configurable: true, value: state });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden ? "hidden" : "visible"),
   // Which of these texts came to the browser, or stand in its pages, so far?
   search: async ({ texts }) => {
     const shown = await Promise.all([...pages.values()].filter((page) => !page.isClosed())

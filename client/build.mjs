@@ -1,0 +1,42 @@
+// Makes what is served and what is published of the one source, src/push.js:
+//
+//   ../twisted_push/static/push.js, push.mjs   small, for the server; they are in the repository, so
+//                                              that Python's package can be built without Node.js
+//   push.js, push.mjs, LICENSE                 for the npm package: push.mjs is readable, for bundlers
+//
+//   node build.mjs            writes them
+//   node build.mjs --check    says whether those for the server are what would be written
+
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { minify } from "terser";
+
+const here = (path) => new URL(path, import.meta.url);
+const EXPORTS = "export const { connect, version } = Push;\nexport default Push;\n";
+
+const source = readFileSync(here("src/push.js"), "utf8");
+const { version } = JSON.parse(readFileSync(here("package.json"), "utf8"));
+if (!source.includes(`const VERSION = "${version}";`)) {
+  throw new Error(`src/push.js is not of version ${version}`);
+}
+const banner = `/*! twisted_push ${version} for browsers. MIT license. Made of client/src/push.js. */`;
+const { code } = await minify(source, {
+  ecma: 2020,
+  compress: { passes: 3 },
+  mangle: true,
+  format: { comments: false, preamble: banner, ascii_only: true },
+});
+const served = { "push.js": `${code}\n`, "push.mjs": `${code}\n${EXPORTS}` };
+
+for (const [name, text] of Object.entries(served)) {
+  const path = here(`../twisted_push/static/${name}`);
+  if (!process.argv.includes("--check")) writeFileSync(path, text);
+  else if (readFileSync(path, "utf8") !== text) {
+    process.stderr.write(`twisted_push/static/${name} is not what client/build.mjs makes: run it\n`);
+    process.exitCode = 1;
+  }
+}
+if (!process.argv.includes("--check")) {
+  writeFileSync(here("push.js"), served["push.js"]);
+  writeFileSync(here("push.mjs"), `${source}\n${EXPORTS}`);
+  copyFileSync(here("../LICENSE"), here("LICENSE"));
+}
