@@ -66,7 +66,7 @@ $(VENV)/.runtime: $(SOURCES)
 
 # The other two hold what `run` needs, too.
 $(VENV)/.test: $(SOURCES)
-	@$(SETUP) install test
+	@$(SETUP) install test,examples
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: $(SOURCES)

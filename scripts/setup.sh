@@ -4,8 +4,8 @@
 #   scripts/setup.sh install [EXTRAS]   the virtual environment .venv with this package, editable,
 #                                       and the named extras ("test", "docs", "test,docs")
 #   scripts/setup.sh tools              the programs that some tests drive: Chromium, Node.js, npm,
-#                                       systemd-analyze. As root on Debian they are installed;
-#                                       otherwise it says which tests will be skipped.
+#                                       systemd-analyze, PHP with curl. As root on Debian they
+#                                       are installed; otherwise it says which tests will be skipped.
 #   scripts/setup.sh npm                the Node packages of the end-to-end tests and of the
 #                                       browser client's build
 #
@@ -117,6 +117,7 @@ have() {
         command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null
         ;;
+    php-curl) php -r 'exit(extension_loaded("curl") ? 0 : 1);' >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -127,6 +128,8 @@ chromium:chromium:those marked browser
 node:nodejs:those marked node
 npm:npm:those marked node that need the packages of tests/e2e/package.json
 systemd-analyze:systemd:those marked systemd
+php:php-cli:those marked php
+php-curl:php-curl:those marked php
 "
 
 missing_tools() {

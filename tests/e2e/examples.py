@@ -1,0 +1,177 @@
+"""The sites of ``examples/``, run as their README says, and a visitor with cookies."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import unescape
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urljoin
+from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
+
+import attrs
+
+from tests.e2e.raw_client import RawClient
+from tests.e2e.server import KEY, PATIENCE, ROOT, PushServer, bound, environment, eventually
+from tests.e2e.server import free_port as free
+
+SITE_PORT, PUSH_PORT = 8000, 8080
+"""The ports in the files of the examples."""
+
+
+class Example:
+    """A copy of an example in a folder of the test, with ports and a key of its own."""
+
+    def __init__(self, folder: Path, name: str, *, needs: Sequence[str] = ()) -> None:
+        for part in (name, *needs):
+            shutil.copytree(
+                ROOT / "examples" / part,
+                folder / part,
+                ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "site-key", "data"),
+            )
+        self.folder = folder / name
+        self.port = free()
+        push_port = free()
+        config = (self.folder / "push.toml").read_text("utf-8")
+        for port, own in ((SITE_PORT, self.port), (PUSH_PORT, push_port)):
+            assert f":{port}" in config
+            config = config.replace(f":{port}", f":{own}")
+        (self.folder / "site-key").write_text(KEY + "\n", "utf-8")
+        (self.folder / "token-secret").write_text("a-secret-for-the-tokens-of-the-tests\n", "utf-8")
+        self.push = PushServer(self.folder, config, push_port)
+        self.log_path = self.folder / "site.log"
+
+    @property
+    def url(self) -> str:
+        """The address of the site."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """All that the site has written."""
+        return self.log_path.read_text("utf-8", errors="replace")
+
+    def environment(self) -> dict[str, str]:
+        """What the site's processes are told."""
+        return environment(PUSH_URL=self.push.url, PYTHONDONTWRITEBYTECODE="1")
+
+    def run(self, *command: str) -> str:
+        """Run a command of the README to its end."""
+        finished = subprocess.run(
+            bound([sys.executable, *command]),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished.stdout
+
+    @contextmanager
+    def serve(self, *command: str) -> Iterator[None]:
+        """Run the push server and the site's own server."""
+        with self.push, self.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                bound(command),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                eventually("the site answers", lambda: self._answers(process), 30)
+                yield
+                assert process.poll() is None, self.log
+            finally:
+                process.terminate()
+                process.wait(PATIENCE)
+        assert KEY not in self.log
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, self.log
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def listener(self, token: str = "", **connect: object) -> RawClient:
+        """Connect a client as a page of the site does."""
+        client = RawClient(self.push, origin=self.url)
+        client.connect(token=token, **connect)
+        return client
+
+
+@attrs.frozen
+class Page:
+    """What a visitor got."""
+
+    status: int
+    url: str
+    text: str
+
+    def attribute(self, name: str) -> str:
+        """Give an attribute of the page."""
+        found = re.search(rf'{name}="([^"]*)"', self.text)
+        assert found is not None, self.text
+        return unescape(found[1])
+
+    @property
+    def token(self) -> str:
+        """What the page presents to the push server."""
+        return self.attribute("data-push-token")
+
+    @property
+    def positions(self) -> dict[str, Any]:
+        """From where the page goes on."""
+        found: dict[str, Any] = json.loads(self.attribute("data-push-positions"))
+        return found
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """The same as ``subs`` of a connect."""
+        return {name: {"recover": True, **place} for name, place in self.positions.items()}
+
+
+class Visitor:
+    """A browser without scripts."""
+
+    def __init__(self, site: Example) -> None:
+        self._site = site
+        self.cookies = CookieJar()
+        self._opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(self.cookies))
+        self.page = Page(0, site.url, "")
+
+    def get(self, path: str) -> Page:
+        """Follow a link."""
+        return self._open(Request(urljoin(self._site.url, path)))
+
+    def post(self, path: str, **fields: str) -> Page:
+        """Send a form of the page that is open; its hidden fields go along."""
+        hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.page.text)
+        body = urlencode({**dict(hidden), **fields}).encode()
+        url = urljoin(self._site.url, path)
+        return self._open(Request(url, body, {"Origin": self._site.url, "Referer": url}))
+
+    def ask(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Page:
+        """Post JSON, as the push server does."""
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        return self._open(Request(urljoin(self._site.url, path), body, sent))
+
+    def _open(self, request: Request) -> Page:
+        try:
+            with self._opener.open(request, timeout=PATIENCE) as answer:
+                self.page = Page(answer.status, answer.url, answer.read().decode())
+        except HTTPError as error:
+            with error:
+                return Page(error.code, error.url or "", error.read().decode())
+        return self.page
