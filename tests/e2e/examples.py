@@ -158,7 +158,7 @@ class Visitor:
     def post(self, path: str, **fields: str) -> Page:
         """Send a form of the page that is open; its hidden fields go along."""
         hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.page.text)
-        body = urlencode({**dict(hidden), **fields}).encode()
+        body = urlencode({**dict(hidden), **fields}, errors="surrogateescape").encode()
         url = urljoin(self._site.url, path)
         return self._open(Request(url, body, {"Origin": self._site.url, "Referer": url}))
 
