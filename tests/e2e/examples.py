@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import unescape
+from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Example:
             shutil.copytree(
                 ROOT / "examples" / part,
                 folder / part,
-                ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "site-key", "data"),
+                ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*", "site-key", "data"),
             )
         self.folder = folder / name
         self.port = free()
@@ -142,6 +143,26 @@ class Page:
         return {name: {"recover": True, **place} for name, place in self.positions.items()}
 
 
+class _Fields(HTMLParser):
+    """What the fields of a page hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        self._area = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        name, kind = values.get("name", ""), values.get("type", "text")
+        if tag == "input" and name and kind in ("hidden", "text"):
+            self.values[name] = values.get("value", "")
+        self._area = name if tag == "textarea" else ""
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.values[self._area] = data
+
+
 class Visitor:
     """A browser without scripts."""
 
@@ -156,9 +177,10 @@ class Visitor:
         return self._open(Request(urljoin(self._site.url, path)))
 
     def post(self, path: str, **fields: str) -> Page:
-        """Send a form of the page that is open; its hidden fields go along."""
-        hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.page.text)
-        body = urlencode({**dict(hidden), **fields}, errors="surrogateescape").encode()
+        """Send a form of the page that is open; what its fields hold goes along."""
+        form = _Fields()
+        form.feed(self.page.text)
+        body = urlencode({**form.values, **fields}, errors="surrogateescape").encode()
         url = urljoin(self._site.url, path)
         return self._open(Request(url, body, {"Origin": self._site.url, "Referer": url}))
 

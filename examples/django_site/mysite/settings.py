@@ -59,8 +59,12 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": BASE_DIR / "db.sqlite3",
-        # Two writers at once wait for each other instead of failing.
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 10},
+        # Readers do not wait for a writer, and two writers wait for each other.
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 10,
+        },
     }
 }
 ROOT_URLCONF = "mysite.urls"

@@ -1,0 +1,169 @@
+"""The article of examples/wagtail_site, with Wagtail's admin and Django's own server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.examples import Example, Visitor
+from tests.e2e.raw_client import RawClient
+
+# Wagtail makes its own first page: the article is the one after it.
+READING, EDITING = "page:3", "editing:3"
+EDIT = "/admin/pages/3/edit/"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    example = Example(tmp_path_factory.mktemp("wagtail"), "wagtail_site", needs=["python"])
+    example.run("manage.py", "migrate", "--verbosity=0")
+    example.run("manage.py", "first_steps")
+    server = ("runserver", "--noreload", f"127.0.0.1:{example.port}")
+    with example.serve(sys.executable, "manage.py", *server):
+        yield example
+
+
+def log_in(site: Example, name: str) -> Visitor:
+    visitor = Visitor(site)
+    visitor.get("/admin/login/")
+    visitor.post("/admin/login/", username=name, password=name)
+    assert visitor.page.url == site.url + "/admin/"
+    return visitor
+
+
+@pytest.fixture(scope="module")
+def alice(site: Example) -> Visitor:
+    return log_in(site, "alice")
+
+
+@pytest.fixture(scope="module")
+def bob(site: Example) -> Visitor:
+    return log_in(site, "bob")
+
+
+def reader(site: Example) -> RawClient:
+    """Read the article, as anybody; the latest message has come."""
+    client = site.listener()
+    client.command("subscribe", channel=READING, recover=True)
+    return client
+
+
+def editor(site: Example, visitor: Visitor) -> RawClient:
+    """Have the article open in the editor."""
+    answer = visitor.get("/admin/live/editing/3/")
+    found: dict[str, Any] = json.loads(answer.text)
+    assert found["channel"] == EDITING
+    client = site.listener(found["connection"])
+    reply = client.command("subscribe", channel=EDITING, token=found["subscription"])
+    assert "subscribe" in reply, reply
+    return client
+
+
+def save(visitor: Visitor, **fields: str) -> None:
+    """Save the article in the editor."""
+    assert visitor.get(EDIT).status == 200
+    assert visitor.post(EDIT, **fields).status == 200
+
+
+def stamp(visitor: Visitor) -> int:
+    return int(visitor.get("/").attribute("data-live"))
+
+
+def told(client: RawClient) -> dict[str, Any]:
+    """Give what the editors are told next."""
+    found: dict[str, Any] = client.publication(EDITING)["data"]
+    return found
+
+
+def test_readers_are_told_of_what_is_published_and_of_nothing_else(
+    site: Example, alice: Visitor
+) -> None:
+    before = stamp(Visitor(site))
+    with reader(site) as client:
+        save(alice, title="A draft that nobody may see")
+        assert "A draft" not in Visitor(site).get("/").text
+
+        save(alice, title="Second <news>", **{"action-publish": "action-publish"})
+
+        changed = client.publication(READING)["data"]
+        assert set(changed) == {"changed"}
+        assert changed["changed"] == stamp(Visitor(site)) > before
+        assert "<h1>Second &lt;news&gt;</h1>" in Visitor(site).get("/").text
+
+
+def test_a_page_from_a_cache_learns_that_it_is_old(site: Example, alice: Visitor) -> None:
+    old = stamp(Visitor(site))
+    save(alice, title="News", **{"action-publish": "action-publish"})
+
+    with site.listener() as client:
+        reply = client.command("subscribe", channel=READING, recover=True)["subscribe"]
+
+    assert reply["recovered"] is True
+    assert reply["publications"][-1]["data"]["changed"] > old
+
+
+def test_editors_see_who_else_is_editing(site: Example, alice: Visitor, bob: Visitor) -> None:
+    with editor(site, alice) as at_alice:
+        assert at_alice.message()["push"]["join"]["info"]["conn_info"] == {"name": "alice"}
+        with editor(site, bob) as at_bob:
+            present = at_bob.command("presence", channel=EDITING)["presence"]["presence"]
+            names = sorted(info["conn_info"]["name"] for info in present.values())
+            assert names == ["alice", "bob"]
+            assert at_alice.message()["push"]["join"]["info"]["conn_info"] == {"name": "bob"}
+        assert at_alice.message()["push"]["leave"]["info"]["conn_info"] == {"name": "bob"}
+
+
+def test_editors_are_told_what_another_one_did(site: Example, alice: Visitor, bob: Visitor) -> None:
+    with editor(site, bob) as at_bob:
+        save(alice, title="A draft")
+        assert told(at_bob) == {
+            "action": "wagtail.edit",
+            "user": "1",
+            "name": "alice",
+            "words": "saved a draft of this page",
+        }
+
+        alice.post("/admin/pages/3/lock/")
+        assert told(at_bob)["words"] == "locked this page"
+        alice.post("/admin/pages/3/unlock/")
+        assert told(at_bob)["words"] == "unlocked this page"
+
+
+def test_who_may_not_edit_the_page_gets_no_token(site: Example) -> None:
+    stranger = Visitor(site)
+
+    assert stranger.get("/admin/live/editing/3/").url.startswith(site.url + "/admin/login/")
+    with site.listener() as client:
+        reply = client.command("subscribe", channel=EDITING)
+    assert reply["error"]["code"] == 103
+    with site.listener() as client:
+        reply = client.command("presence", channel=EDITING)
+    assert reply["error"]["code"] == 103
+
+
+def test_a_page_that_is_not_there_has_no_editors(alice: Visitor) -> None:
+    assert alice.get("/admin/live/editing/99/").status == 404
+
+
+def test_a_preview_follows_nothing(site: Example, alice: Visitor) -> None:
+    assert "/push.js" in Visitor(site).get("/").text
+
+    save(alice, title="Just a look")
+    draft = alice.get("/admin/pages/3/view_draft/")
+
+    assert "Just a look" in draft.text
+    assert "/push.js" not in draft.text
+
+
+def test_without_a_push_server_the_site_goes_on(site: Example, alice: Visitor) -> None:
+    site.push.stop()
+    try:
+        save(alice, title="All alone", **{"action-publish": "action-publish"})
+        assert "All alone" in Visitor(site).get("/").text
+        assert "were not sent: no answer to batch" in site.log
+    finally:
+        site.push.start()
