@@ -32,10 +32,12 @@ from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.stream import (
     HTTP_STREAM,
+    POLL,
     SSE,
     AcceptStream,
     Connections,
     EmulationEndpoint,
+    PollEndpoint,
     StreamEndpoint,
     event_frame,
     line_frame,
@@ -101,6 +103,9 @@ class Assembly:
             accept = accept_with(CentrifugalCodec(frame, tells_end=True))
             stream = StreamEndpoint(kind, self.door, accept, connections, self._reactor)
             _mount(self.public, f"/connection/{kind.transport}", stream)
+        accept = accept_with(CentrifugalCodec(line_frame, tells_end=True))
+        polls = PollEndpoint(self.door, accept, connections, self._reactor)
+        _mount(self.public, f"/connection/{POLL}", polls)
         _mount(self.public, "/emulation", EmulationEndpoint(self.door, connections))
 
     def _add_scripts(self) -> None:

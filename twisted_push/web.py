@@ -25,6 +25,7 @@ __all__ = [
     "address_of",
     "answer",
     "answer_json",
+    "answer_later",
     "bad_header",
     "header",
 ]
@@ -193,3 +194,14 @@ def answer(
 def answer_json(request: Request, status: int, value: object) -> bytes:
     """Set status and headers of a JSON answer and give its body."""
     return answer(request, status, encode(value), "application/json")
+
+
+def answer_later(request: Request, body: bytes, clock: IReactorTime) -> None:
+    """Write all of an answer now, to a request that was parked; it is over in a later turn.
+
+    Then twisted.web deals with the request that came right behind it, which is not to happen in the
+    midst of whatever this is an answer to.
+    """
+    request.write(body)
+    finishing = clock.callLater(0, request.finish)
+    request.notifyFinish().addErrback(lambda _: finishing.cancel())

@@ -123,7 +123,6 @@ var Push = (function () {
 
     poll(url, first, wire) {
       const post = emulate(url, wire);
-      wire.polls = true; // Each poll is a sign of life: pings need no answer.
       const read = async () => {
         let body = first;
         for (let cursor = 0, misses = 0; ; body = JSON.stringify({ ...wire.auth, cursor })) {
@@ -245,12 +244,12 @@ var Push = (function () {
     }
 
     attempt([name, ...others]) {
-      const wire = { name, others, since: 0 };
+      const wire = { name, others, since: 0, polls: name === "poll" };
       const mine = (act) => (...given) => { if (this.wire === wire) act(...given); };
       wire.data = mine((text) => this.data(text));
       wire.end = mine((code, reason, delay) => this.ended(code, reason, delay));
       this.wire = wire;
-      this.silence(PATIENCE);
+      this.silence(wire.polls ? REPLY : PATIENCE);
       this.asked = new Map(this.at);
       try {
         TRANSPORTS.get(name)(this.page.url, this.firstCommand(), wire);
@@ -264,7 +263,9 @@ var Push = (function () {
         .filter(([channel]) => !this.wanted.has(channel))
         .map(([channel, at]) => [channel, { recover: true, ...at }]));
       const { token, page: { data } } = this;
-      const connect = { token, data, subs, name: "push.js", version: VERSION, early: true };
+      // Who polls could not go on from a first answer that is not this one's.
+      const early = !this.wire.polls;
+      const connect = { token, data, subs, name: "push.js", version: VERSION, early };
       return this.command("connect", connect, (error, result) => {
         if (error) this.notLetIn(error);
         else this.connected(result);
@@ -362,10 +363,11 @@ var Push = (function () {
     }
 
     later(code, reason, delay = 0) {
+      const advice = 1000 * (/^try again in (\d+) s$/.exec(reason)?.[1] || 0);
       const most = Math.min(DELAY_MAX, DELAY * 2 ** this.failures);
       this.failures += 1;
       // Offline it rather waits for the event.
-      const least = globalThis.navigator?.onLine === false ? DELAY_MAX : delay;
+      const least = globalThis.navigator?.onLine === false ? DELAY_MAX : Math.max(delay, advice);
       const wait = Math.round(least + Math.random() * most);
       const state = this.good ? "recovering" : "connecting";
       this.say({ state, code, reason, retryIn: wait });
@@ -436,6 +438,7 @@ var Push = (function () {
         done(error, Object.values(result)[0]);
       } else if (!id) {
         this.wire.pinged = true;
+        // Of who polls, each poll is a sign of life.
         if (this.wire.since && !this.wire.polls) this.wire.send("{}");
         this.tell({ type: "beat" });
       }

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.fakes import FakeTransport
 from tests.unit.engineio_support import Client, EngineServer
 from tests.unit.node.support import World
-from tests.unit.stream_support import Reader, StreamServer
+from tests.unit.stream_support import Poller, Reader, StreamServer
 from tests.unit.test_websocket import CLOSE, TEXT, Browser, Server
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
@@ -350,6 +350,60 @@ class StreamKind:
         return self._server.door.connections == 0
 
 
+class PollKind:
+    """`twisted_push.transports.stream.polls`, with a client that polls whenever it looks.
+
+    Of a poll that waits the connection is empty, without one it is full.
+    """
+
+    def __init__(self) -> None:
+        self.receiver = Recorder()
+        self._server = StreamServer(accept=self._accept)
+        self._poller = Poller(self._server)
+        self.transport.send(line_frame(b"first"))
+        assert self._poller.messages() == [b"first"]
+        self._poller.reply = {"session": self.receiver.secret, "node": ""}
+
+    def _accept(self, node: Node, transport: ITransport) -> Any:
+        self.transport = transport
+        return self.receiver
+
+    def frame(self, text: bytes) -> bytes:
+        return line_frame(text)
+
+    def got(self) -> list[bytes]:
+        """Poll until there is nothing more."""
+        found: list[bytes] = []
+        while not self.gone and (messages := self._poller.messages()):
+            found += messages
+        return found
+
+    def codes(self) -> list[int]:
+        self.got()
+        return [0] if self.gone else []
+
+    def code(self, code: int) -> int:
+        return 0
+
+    def fill(self) -> None:
+        """It is: what came last was an answer."""
+
+    def empty(self) -> None:
+        self._poller.poll()
+
+    def lose(self) -> None:
+        self._poller.poll().wire.hang_up()
+        self.receiver.told.clear()
+        self.wait()
+
+    def wait(self) -> None:
+        self._server.clock.advance(60)
+
+    @property
+    def gone(self) -> bool:
+        return self._server.door.connections == 0
+
+
 KINDS: dict[str, Callable[[], Kind]] = {
     "websocket": WebSocketKind,
     "engineio-polling-3": lambda: EngineIoPollingKind(3),
@@ -362,6 +416,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "sse-http-1.0": lambda: StreamKind("sse", "1.0"),
     "http-stream": lambda: StreamKind("http_stream", "1.1"),
     "http-stream-http-1.0": lambda: StreamKind("http_stream", "1.0"),
+    "poll": PollKind,
     "fake": FakeKind,
 }
 

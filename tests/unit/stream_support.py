@@ -25,11 +25,13 @@ from twisted_push.transports.stream import (
     SSE,
     Connections,
     EmulationEndpoint,
+    PollEndpoint,
     StreamEndpoint,
     event_frame,
     line_frame,
 )
 from twisted_push.transports.stream.connection import StreamConnection
+from twisted_push.transports.stream.polls import PollConnection
 from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
 CONNECT = b'{"id":1,"connect":{}}'
@@ -73,6 +75,11 @@ class StreamServer:
                 kind, self.door, accept or self.accepting(codec), self.connections, self.clock
             )
             connection.putChild(kind.transport.encode(), stream)
+        codec = CentrifugalCodec(line_frame, tells_end=True)
+        polls = PollEndpoint(
+            self.door, accept or self.accepting(codec), self.connections, self.clock
+        )
+        connection.putChild(b"poll", polls)
         root = Resource()
         root.putChild(b"connection", connection)
         root.putChild(b"emulation", EmulationEndpoint(self.door, self.connections))
@@ -113,12 +120,13 @@ class StreamServer:
         """Give the number of timers of single clients that run, but for those of HTTP."""
         calls: Any = self.clock.getDelayedCalls()
         owners = (getattr(call.func, "__self__", None) for call in calls)
-        return sum(isinstance(owner, StreamConnection) for owner in owners)
+        return sum(isinstance(owner, StreamConnection | PollConnection) for owner in owners)
 
     def end(self) -> None:
         """Have everybody leave, and nothing be left."""
         for connection in tuple(self.connections.values()):
-            connection.abort()
+            transport: Any = connection
+            transport.abort()
         self.clock.advance(IDLE_TIMEOUT)
         assert self.door.connections == 0
         assert not self.door._by_address
@@ -239,6 +247,55 @@ class Reader:
     def send(self, data: bytes, **headers: str) -> Asked:
         """Send a message, by a request on another connection."""
         return self.server.emulate(self.upload(data), **headers)
+
+
+class Poller:
+    """A client that polls: what it is told, and its requests."""
+
+    def __init__(self, server: StreamServer, commands: bytes = CONNECT, **headers: str) -> None:
+        self.server = server
+        self.headers = headers
+        self.cursor = 0
+        self.reply: dict[str, Any] = {}
+        self.asked: Asked | None = self.post(commands)
+
+    def post(self, body: bytes) -> Asked:
+        return self.server.ask("POST", "/connection/poll", body, **self.headers)
+
+    def poll(self, **more: object) -> Asked:
+        """Begin a poll, whatever was before."""
+        upload = {"session": self.reply["session"], "node": self.reply["node"]}
+        self.asked = self.post(json.dumps({**upload, "cursor": self.cursor, **more}).encode())
+        return self.asked
+
+    def messages(self) -> list[bytes]:
+        """Give the messages of the poll that is under way, or of another one."""
+        if self.asked is None:
+            self.poll()
+        assert self.asked is not None
+        if not self.asked.answered:
+            return []
+        asked, self.asked = self.asked, None
+        assert asked.status == 200, asked.wire.value()
+        self.cursor += 1
+        *found, rest = asked.body.split(b"\n")
+        assert rest == b""
+        return found
+
+    def told(self) -> list[dict[str, Any]]:
+        """Give them as what they say."""
+        return [json.loads(message) for message in self.messages()]
+
+    def connected(self) -> Poller:
+        """Take the reply to the connect."""
+        [reply] = self.told()
+        self.reply = reply["connect"]
+        return self
+
+    def send(self, data: bytes) -> Asked:
+        """Send a message, by a request on another connection."""
+        upload = {"session": self.reply["session"], "node": self.reply["node"]}
+        return self.server.emulate({**upload, "data": data.decode()})
 
 
 def servers() -> Iterator[Callable[..., StreamServer]]:

@@ -122,6 +122,16 @@ def test_the_headers_do_not_wait_for_the_answer_of_the_cms(make_server: Make) ->
     reader.wire.hang_up()
 
 
+def test_who_waits_for_the_cms_sees_that_the_transport_works(make_server: Make) -> None:
+    commands = b'{"id":1,"connect":{"token":"t","early":true}}'
+    reader = Reader(make_server(callback=True), commands=commands)
+    assert reader.messages() == [b"{}"]
+    reader.wire.hang_up()
+    # Who does not wait needs no sign.
+    commands = b'{"id":1,"connect":{"early":true}}'
+    assert len(Reader(make_server(), commands=commands).told()) == 1
+
+
 @every_kind
 def test_several_first_commands(make_server: Make, kind: str) -> None:
     subscribe = b'{"id":2,"subscribe":{"channel":"open:1"}}'

@@ -98,6 +98,13 @@ class CentrifugalDialect:
                 session.pong_due = None
             else:
                 self._work.take(session, command, len(payload) // len(commands))
+                self._show_a_sign(session, command)
+
+    def _show_a_sign(self, session: Session, command: Command) -> None:
+        """Have a client that waits for the CMS see that the transport lets something through."""
+        waits = session.state is State.CONNECTING
+        if waits and isinstance(command.params, ConnectParams) and command.params.early:
+            session.deliver(session.codec.ping())
 
     def received_binary(self, session: Session) -> None:
         """Refuse what can only be the protobuf form of the protocol."""

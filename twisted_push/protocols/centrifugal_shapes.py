@@ -61,13 +61,18 @@ class Position(Struct):
 
 
 class ConnectParams(Struct):
-    """``connect``: what the client presents."""
+    """``connect``: what the client presents.
+
+    ``early`` is this server's own: a client that says so is sent a ping at once if the answer must
+    wait for the CMS. So it knows that the transport lets something through.
+    """
 
     token: str = ""
     data: Raw | UnsetType = UNSET
     subs: dict[str, Position] = {}
     name: str = ""
     version: str = ""
+    early: bool = False
 
 
 class SubscribeParams(Struct):

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from twisted_push.protocols.engineio import encode_payload
-from twisted_push.web import answer
+from twisted_push.web import answer, answer_later
 
 __all__ = ["ANSWER_SIZE", "Polls"]
 
@@ -60,18 +60,12 @@ class Polls:
             self._lost()
 
     def answer(self, *last: bytes) -> None:
-        """Answer the parked request with what waits and then ``last``.
-
-        All of the answer is written now. The request is over in a later turn: then twisted.web
-        deals with the one that came right behind it, which is not to happen in the midst of
-        whatever this is an answer to.
-        """
+        """Answer the parked request with what waits and then ``last``."""
         request, self._parked = self._parked, None
         if request is not None:
             body = encode_payload([*self.take(), *last], self._version)
-            request.write(answer(request, 200, body, "text/plain; charset=UTF-8"))
-            finishing = self._clock.callLater(0, request.finish)
-            request.notifyFinish().addErrback(lambda _: finishing.cancel())
+            text = answer(request, 200, body, "text/plain; charset=UTF-8")
+            answer_later(request, text, self._clock)
 
     def drop(self) -> None:
         """Drop the connection of the parked request."""

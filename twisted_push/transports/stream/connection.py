@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http_headers import Headers
@@ -23,13 +23,23 @@ from twisted_push.node.node import Node
 from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry
 
-__all__ = ["AcceptStream", "Connections", "StreamConnection", "secret_digest"]
+__all__ = ["AcceptStream", "Connections", "Known", "StreamConnection", "place_of", "secret_digest"]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has for reading the end of its stream."""
 
 AcceptStream = Callable[[Node, ITransport], Session]
 """Makes the session of a new connection."""
+
+
+class Known(Protocol):
+    """A connection that clients may send messages for: of a stream, or one that polls."""
+
+    session: Session
+
+
+Connections = dict[tuple[Node, bytes], Known]
+"""Those that are not gone, by the node of their site and the digest of their session's secret."""
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -40,6 +50,11 @@ def secret_digest(secret: str) -> bytes:
     How long it takes to find that there is none says nothing of those that there are.
     """
     return sha256(secret.encode("utf-8")).digest()
+
+
+def place_of(entry: Entry, session: Session) -> tuple[Node, bytes]:
+    """Give where a connection stands among the others."""
+    return entry.node, secret_digest(session.secret)
 
 
 @implementer(ITransport)
@@ -68,7 +83,7 @@ class StreamConnection:
     def open(self, accept: AcceptStream, commands: bytes) -> None:
         """Begin the answer, make the session and give it the first commands."""
         self.session = accept(self._entry.node, self)
-        self._connections[self._place] = self
+        self._connections[place_of(self._entry, self.session)] = self
         self._door.enter(self._entry)
         self._web.notifyFinish().addBoth(self._lost)
         self._web.channel.dataReceived = self._drop
@@ -76,10 +91,6 @@ class StreamConnection:
         self._web.write(b"")
         _lighten(self._web)
         self.session.received(commands)
-
-    @property
-    def _place(self) -> tuple[Node, bytes]:
-        return self._entry.node, secret_digest(self.session.secret)
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
@@ -130,13 +141,9 @@ class StreamConnection:
         self._gone = True
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
-        del self._connections[self._place]
+        del self._connections[place_of(self._entry, self.session)]
         self._door.leave(self._entry)
         self.session.lost()
-
-
-Connections = dict[tuple[Node, bytes], StreamConnection]
-"""Those that are not gone, by the node of their site and the digest of their session's secret."""
 
 
 def _lighten(web: Any) -> None:

@@ -12,7 +12,7 @@ from twisted.web.server import Request
 
 from twisted_push.jsontext import JsonError, decoder
 from twisted_push.transports.door import Door, Entry, Turned
-from twisted_push.transports.stream.connection import Connections, StreamConnection, secret_digest
+from twisted_push.transports.stream.connection import Connections, Known, secret_digest
 from twisted_push.transports.stream.pages import no_content, respond
 from twisted_push.web import GuardedRequest
 
@@ -58,7 +58,7 @@ class EmulationEndpoint(Resource):
         session.received(payload)
         return no_content(request)
 
-    def _find(self, entry: Entry, upload: _Upload) -> StreamConnection:
+    def _find(self, entry: Entry, upload: _Upload) -> Known:
         """Give the connection that a message is for, until it is gone. Raises `Turned`.
 
         A client whose stream ends reads in it why: it must not be told before that it is unknown.
