@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.cms import PEOPLE, StubCms
 from tests.e2e.raw_client import RawClient
-from tests.e2e.server import KEY, TOKEN_SECRET, PushServer, make_server
+from tests.e2e.server import KEY, TOKEN_SECRET, Dialogue, PushServer, make_server
 
 HERE = Path(__file__).parent
 NODE_PACKAGES = (
@@ -48,6 +48,24 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     pytest.skip("chromium is not installed: no test with a browser is run")
+
+
+@pytest.fixture(scope="session")
+def shared_browser(node: str, chromium: str) -> Iterator[Dialogue]:
+    """Run one browser for all modules that ask for this one. Take it by ``clean_browser``."""
+    with Dialogue([node, str(HERE / "js" / "browser.mjs"), chromium], HERE) as dialogue:
+        dialogue.wait("ready")
+        yield dialogue
+
+
+@pytest.fixture
+def clean_browser(shared_browser: Dialogue) -> Iterator[Dialogue]:
+    """Give a browser without pages and cookies; whatever a test does, no script may fail."""
+    start = len(shared_browser.events)
+    yield shared_browser
+    assert shared_browser.ask("clear")["event"] == "done"
+    failed = [each for each in shared_browser.events[start:] if each["event"] == "pageerror"]
+    assert failed == []
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,19 @@ from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_ope
 
 import attrs
 
+from tests.e2e.push_pages import Tab, open_tab
 from tests.e2e.raw_client import RawClient
-from tests.e2e.server import KEY, PATIENCE, ROOT, PushServer, bound, environment, eventually
-from tests.e2e.server import free_port as free
+from tests.e2e.server import (
+    KEY,
+    PATIENCE,
+    ROOT,
+    Dialogue,
+    PushServer,
+    bound,
+    environment,
+    eventually,
+    free_port,
+)
 
 SITE_PORT, PUSH_PORT = 8000, 8080
 """The ports in the files of the examples."""
@@ -40,8 +50,8 @@ class Example:
                 ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*", "site-key", "data"),
             )
         self.folder = folder / name
-        self.port = free()
-        push_port = free()
+        self.port = free_port()
+        push_port = free_port()
         config = (self.folder / "push.toml").read_text("utf-8")
         for port, own in ((SITE_PORT, self.port), (PUSH_PORT, push_port)):
             assert f":{port}" in config
@@ -197,3 +207,54 @@ class Visitor:
             with error:
                 return Page(error.code, error.url or "", error.read().decode())
         return self.page
+
+
+@attrs.frozen
+class Window:
+    """A page of the site in a real browser."""
+
+    tab: Tab
+
+    def shows(self, words: str) -> None:
+        """Wait until the page has these words."""
+        eventually(
+            f"{words!r} in the page",
+            lambda: words in str(self.tab.run("document.body?.innerText ?? ''")),
+        )
+
+    def submit(self, form: str, **fields: str) -> None:
+        """Fill in a form, and send it; its page comes instead of this one."""
+        self.tab.run(
+            f"""(() => {{
+              const form = document.querySelector({json.dumps(form)});
+              for (const [name, value] of Object.entries({json.dumps(fields)})) {{
+                form.elements[name].value = value;
+              }}
+              window.isOld = true;
+              form.requestSubmit();
+            }})()"""
+        )
+        eventually("the next page", self._is_new)
+
+    def _is_new(self) -> bool:
+        done = self.tab.browser.ask(
+            "run",
+            page=self.tab.name,
+            script="!window.isOld && document.readyState === 'complete' && performance.now()",
+        )
+        # In between there is no page that could answer.
+        return done["event"] == "done" and bool(done.get("result"))
+
+    def mark(self) -> None:
+        """Mark the page that is there now: one that was loaded anew is without it."""
+        self.tab.run("window.marked = true")
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it is still the page that was marked."""
+        return bool(self.tab.run("window.marked === true"))
+
+
+def window(browser: Dialogue, site: Example, path: str = "/", person: str = "somebody") -> Window:
+    """Open a page of a site in a browser of a person."""
+    return Window(open_tab(browser, site.url + path, person))

@@ -10,8 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor
+from tests.e2e.examples import Example, Visitor, Window, window
 from tests.e2e.raw_client import RawClient
+from tests.e2e.server import Dialogue
 
 EVENT = "/events/1/"
 CHANNEL = "event:1"
@@ -185,3 +186,29 @@ def test_without_a_push_server_the_site_goes_on(site: Example, alice: Visitor) -
         assert "were not sent: no answer to batch" in site.log
     finally:
         site.push.start()
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_open_pages_follow(site: Example, alice: Visitor, clean_browser: Dialogue) -> None:
+    seats(site, 3)
+    page = _window(clean_browser, site, "bob")
+    other = window(clean_browser, site, EVENT, "bob")
+    page.shows("Seats left: 3")
+    page.mark()
+
+    alice.post("/events/1/reserve/")
+    page.shows("Seats left: 2")
+    alice.post("/events/1/wave/")
+    page.shows("alice waves to you.")
+    assert page.is_marked
+
+    # A logout in one window is seen in the other.
+    other.submit("header form")
+    page.shows("You are logged out.")
+
+
+def _window(browser: Dialogue, site: Example, name: str) -> Window:
+    opened = window(browser, site, f"/login/?next={EVENT}", name)
+    opened.submit("main form", username=name, password=name)
+    return opened

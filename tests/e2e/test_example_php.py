@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor
+from tests.e2e.examples import Example, Visitor, window
 from tests.e2e.raw_client import RawClient
+from tests.e2e.server import Dialogue
 
 pytestmark = pytest.mark.php
 
@@ -145,3 +146,19 @@ def test_without_a_push_server_the_site_goes_on(php: str, tmp_path: Path) -> Non
         visitor.post("/logout")
         assert "the push server was not told of a logout" in example.log
         example.push.start()
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_a_notice_is_seen_where_the_board_is_open(
+    site: Example, bob: Visitor, clean_browser: Dialogue
+) -> None:
+    page = window(clean_browser, site)
+    page.submit("form", name="carol")
+    page.shows("carol")
+    page.mark()
+
+    bob.post("/say", text="Has <anybody> seen my keys?")
+
+    page.shows("bob: Has <anybody> seen my keys?")
+    assert page.is_marked

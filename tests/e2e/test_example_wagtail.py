@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor
+from tests.e2e.examples import Example, Visitor, Window, window
 from tests.e2e.raw_client import RawClient
+from tests.e2e.server import Dialogue, eventually
 
 # Wagtail makes its own first page: the article is the one after it.
 READING, EDITING = "page:3", "editing:3"
@@ -67,6 +68,12 @@ def save(visitor: Visitor, **fields: str) -> None:
     """Save the article in the editor."""
     assert visitor.get(EDIT).status == 200
     assert visitor.post(EDIT, **fields).status == 200
+
+
+def lock(visitor: Visitor, act: str) -> None:
+    """Lock the article, or unlock it."""
+    assert visitor.get(EDIT).status == 200
+    assert visitor.post(f"/admin/pages/3/{act}/").status == 200
 
 
 def stamp(visitor: Visitor) -> int:
@@ -127,9 +134,9 @@ def test_editors_are_told_what_another_one_did(site: Example, alice: Visitor, bo
             "words": "saved a draft of this page",
         }
 
-        alice.post("/admin/pages/3/lock/")
+        lock(alice, "lock")
         assert told(at_bob)["words"] == "locked this page"
-        alice.post("/admin/pages/3/unlock/")
+        lock(alice, "unlock")
         assert told(at_bob)["words"] == "unlocked this page"
 
 
@@ -167,3 +174,52 @@ def test_without_a_push_server_the_site_goes_on(site: Example, alice: Visitor) -
         assert "were not sent: no answer to batch" in site.log
     finally:
         site.push.start()
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_an_open_page_shows_the_new_version(
+    site: Example, alice: Visitor, clean_browser: Dialogue
+) -> None:
+    page = window(clean_browser, site)
+    page.mark()
+
+    save(alice, title="In a <moment>", **{"action-publish": "action-publish"})
+    page.shows("In a <moment>")
+    assert page.tab.run("document.title") == "In a <moment>"
+    # Once more, and without a save in between: the page goes on with its new stamp.
+    save(alice, title="In another one", **{"action-publish": "action-publish"})
+    page.shows("In another one")
+    alice.get("/admin/pages/3/unpublish/")
+    alice.post("/admin/pages/3/unpublish/")
+    page.shows("This page is not there any more.")
+    assert page.is_marked
+    save(alice, title="Back again", **{"action-publish": "action-publish"})
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_the_editor_shows_who_else_is_editing(
+    site: Example, alice: Visitor, clean_browser: Dialogue
+) -> None:
+    mine = _editor(clean_browser, site, "bob")
+    with editor(site, alice):
+        mine.shows("Also editing: alice")
+        lock(alice, "lock")
+        mine.shows("alice locked this page.")
+        lock(alice, "unlock")
+        mine.shows("alice unlocked this page.")
+        # Who comes later finds both of them.
+        later = _editor(clean_browser, site, "bob", "another window of bob")
+        later.shows("Also editing: alice")
+    eventually("alice has left", lambda: "Also editing" not in _bar(mine))
+
+
+def _bar(page: Window) -> str:
+    return str(page.tab.run("document.getElementById('live-editors').innerText"))
+
+
+def _editor(browser: Dialogue, site: Example, name: str, person: str = "") -> Window:
+    opened = window(browser, site, f"/admin/login/?next={EDIT}", person or name)
+    opened.submit("main form", username=name, password=name)
+    return opened

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor
+from tests.e2e.examples import Example, Visitor, window
+from tests.e2e.server import Dialogue
 
 CHANNEL = "guestbook"
 
@@ -65,3 +66,23 @@ def test_without_a_push_server_the_site_goes_on(tmp_path: Path) -> None:
         assert "all alone" in page.text
         assert "1 publications were not sent: no answer to batch" in example.log
         example.push.start()
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_an_entry_is_seen_where_the_book_is_open(site: Example, clean_browser: Dialogue) -> None:
+    reader = window(clean_browser, site)
+    writer = window(clean_browser, site, person="another")
+    reader.mark()
+
+    writer.submit("form", words="From <the> other window")
+
+    for page in (reader, writer):
+        page.shows("From <the> other window")
+    assert reader.is_marked
+    # The page that was loaded after signing has it once, though the message comes there, too.
+    writer.submit("form", words="The last one")
+    reader.shows("The last one")
+    for page in (reader, writer):
+        entries = page.tab.run("[...document.querySelectorAll('li')].map((li) => li.textContent)")
+        assert entries[:2] == ["The last one", "From <the> other window"]
