@@ -2,7 +2,7 @@
 # make test   style, types and all tests; installs what it needs into .venv
 # make lint   style and types only
 # make docs   the documentation, into docs/_build/html
-# make bench  the short benchmarks
+# make bench  the short benchmarks (make bench-peers installs what they compare with)
 # make faults kills the server again and again, and proves that nothing is lost
 # make clean  removes everything that these make
 #
@@ -25,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint docs bench faults clean
+.PHONY: help run test lint docs bench bench-peers faults clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -51,11 +51,15 @@ bench: $(VENV)/.runtime
 	@test -f benchmarks/run.py || { echo "benchmarks/run.py does not exist"; exit 1; }
 	$(BIN)/python benchmarks/run.py --short $(ARGS)
 
+bench-peers:
+	@$(SETUP) peers
+
 faults: $(VENV)/.test
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist docs/_build tests/e2e/node_modules client/node_modules *.egg-info
+	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -rf tests/e2e/node_modules client/node_modules benchmarks/peers/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache twistd.pid

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.suite import DATA_SIZE, Figure
+from benchmarks.figures import DATA_SIZE, Figure
 
 PARTS = ("publish", "memory", "start")
 DURABILITIES = ("no journal", "none", "write", "commit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -10,35 +11,54 @@ from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the table to stderr and JSON to stdout, and give the exit code."""
-    from benchmarks import processes, report, suite
+    """Measure, write the tables to stderr and JSON to stdout, and give the exit code."""
+    from benchmarks import peers, processes, report, suite
 
     parser = argparse.ArgumentParser(
         prog="benchmarks/run.py", description="Measure what the server costs.", allow_abbrev=False
     )
-    parser.add_argument("--short", action="store_true", help="fewer rounds; under a minute")
-    parser.add_argument("--only", choices=suite.PARTS, action="append", help="this part alone")
+    parser.add_argument("--short", action="store_true", help="less of everything; two minutes")
+    parser.add_argument(
+        "--only", choices=list(suite.PARTS), action="append", help="this part alone"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the JSON there, too")
     options = parser.parse_args(argv)
 
     scale = suite.SHORT if options.short else suite.FULL
+    parts = options.only or list(suite.PARTS)
+    skipped = peers.missing() if "fan-out" in parts else {}
+    _tell_of(skipped)
     processes.prepare(scale.time_limit)
+    # Pauses of the load's own collector would stretch the wall times.
+    gc.disable()
     figures = []
     try:
-        for figure in suite.measure(scale, options.only or suite.PARTS):
+        for figure in suite.measure(scale, parts):
             print(report.line(figure), file=sys.stderr, flush=True)
             figures.append(figure)
     except processes.BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    arguments = sys.argv[1:] if argv is None else argv
-    command = " ".join(["benchmarks/run.py", *arguments])
-    text = json.dumps(report.document(command, scale, figures), indent=2)
-    print(f"\n{report.table(figures)}", file=sys.stderr)
+    command = " ".join(["benchmarks/run.py", *(sys.argv[1:] if argv is None else argv)])
+    text = json.dumps(report.document(command, scale, figures, skipped), indent=2)
+    for table in (
+        report.table(figures),
+        report.peers_table(figures),
+        report.targets_table(figures),
+    ):
+        print(f"\n{table}", file=sys.stderr)
+    if options.short:
+        print("\nThe targets are for the full run: 10,000 and 18,000 clients.", file=sys.stderr)
+    _tell_of(skipped)
     print(text)
     if options.out is not None:
         options.out.write_text(f"{text}\n", encoding="utf-8")
     return 0
+
+
+def _tell_of(skipped: dict[str, str]) -> None:
+    for name, why in skipped.items():
+        print(f"\n*** SKIPPED: {name}: {why}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

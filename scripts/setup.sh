@@ -8,6 +8,7 @@
 #                                       are installed; otherwise it says which tests will be skipped.
 #   scripts/setup.sh npm                the Node packages of the end-to-end tests and of the
 #                                       browser client's build
+#   scripts/setup.sh peers              the servers on Node.js that the benchmarks compare with
 #
 # PYTHON chooses the interpreter (default: the newest of 3.13, 3.12, 3.11, python3 from 3.11 on).
 # VENV chooses the environment's folder (default: .venv).
@@ -15,7 +16,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=${VENV:-.venv}
-NODE_FOLDERS=(tests/e2e client)
+TEST_FOLDERS=(tests/e2e client)
+PEER_FOLDERS=(benchmarks/peers)
 
 say() { printf -- '--- %s\n' "$*" >&2; }
 
@@ -159,14 +161,15 @@ tools() {
     done <<<"$missing"
 }
 
-npm_packages() {
+npm_packages() { # What is skipped without them, and the folders that want them.
+    local skipped=$1 folder stamp
+    shift
     if ! have node || ! have npm; then
-        warn "no Node.js with npm: the packages of ${NODE_FOLDERS[*]} are not installed," \
-            "and the tests that need them will be SKIPPED."
+        warn "no Node.js with npm: the packages of $* are not installed," \
+            "and $skipped will be SKIPPED."
         return 0
     fi
-    local folder stamp
-    for folder in "${NODE_FOLDERS[@]}"; do
+    for folder in "$@"; do
         stamp=$folder/node_modules/.installed
         if [ -f "$stamp" ] && [ ! "$folder/package.json" -nt "$stamp" ]; then
             continue
@@ -181,6 +184,7 @@ npm_packages() {
 case ${1:-} in
 install) install "${2:-}" ;;
 tools) tools ;;
-npm) npm_packages ;;
-*) die "usage: scripts/setup.sh install [EXTRAS] | tools | npm" ;;
+npm) npm_packages "the tests that need them" "${TEST_FOLDERS[@]}" ;;
+peers) npm_packages "the peers on Node.js" "${PEER_FOLDERS[@]}" ;;
+*) die "usage: scripts/setup.sh install [EXTRAS] | tools | npm | peers" ;;
 esac

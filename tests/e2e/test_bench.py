@@ -6,12 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from benchmarks.c_programs import compiler, program
 from tests.e2e.server import KEY, PushServer, environment, jwt_for
+from twisted_push.bench.crowds import PYTHON, Clients, Crowd
+from twisted_push.bench.publisher import Publisher
+from twisted_push.bench.server import CHANNEL, running_server
 
 pytestmark = pytest.mark.e2e
 
@@ -84,3 +90,34 @@ def test_no_server() -> None:
     done = bench("--url", "http://127.0.0.1:9", *SMALL, environ={"TWISTED_PUSH_KEY": KEY})
     assert done.returncode == 1
     assert "client 0 cannot connect: Connection refused" in done.stderr
+
+
+@pytest.mark.skipif(compiler() is None, reason="there is no C compiler (cc)")
+def test_the_load_in_c_counts_as_the_one_in_python() -> None:
+    """The benchmarks' own; told that messages were published a while ago, it says how long ago."""
+    with running_server() as ours, ExitStack() as stack:
+        publisher = Publisher(f"http://127.0.0.1:{ours.port}", ours.key)
+        stack.callback(publisher.close)
+        url = f"ws://127.0.0.1:{ours.port}/connection/websocket"
+        loads = [
+            stack.enter_context(Clients([Crowd(url, command=command)]))
+            for command in (PYTHON, [program("load")])
+        ]
+        for clients in loads:
+            clients.open(20)
+            clients.expect(3)
+        publisher.publish(CHANNEL, 200, 2, time.monotonic_ns() - 5 * 10**9)
+        publisher.publish(CHANNEL, 5000, 1, time.monotonic_ns() - 60 * 10**9)
+        for clients in loads:
+            clients.wait()
+            heard = clients.heard()
+            assert heard.messages == heard.latency.count == 60
+            assert heard.latency.percentile(50) == pytest.approx(5_000, rel=0.1)
+            assert heard.latency.percentile(90) == pytest.approx(60_000, rel=0.1)
+            clients.close()
+            clients.open(3)  # Those who come after others are counted by themselves.
+            clients.expect(1)
+        publisher.publish(CHANNEL, 200)
+        for clients in loads:
+            clients.wait()
+            assert clients.heard().messages == 3
