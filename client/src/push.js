@@ -70,6 +70,10 @@ var Push = (function () {
     return typeof document === "object" && document.visibilityState === "hidden";
   }
 
+  function offline() {
+    return typeof navigator === "object" && navigator.onLine === false;
+  }
+
   function onWindow(events) {
     if (typeof addEventListener !== "function") return () => {};
     for (const [name, act] of Object.entries(events)) addEventListener(name, act);
@@ -328,10 +332,13 @@ var Push = (function () {
 
     /** Give up if nothing comes for so long. */
     silence(patience) {
+      const begun = Date.now();
       clearTimeout(this.silent);
       this.silent = setTimeout(() => {
         const { name, since, pinged } = this.wire;
-        if (since && !pinged) this.bad.add(name); // Something holds back what it should pass on.
+        const slept = Date.now() - begun > patience + LATE;
+        // Something holds back what it should pass on, if not even the first ping came.
+        if (since && !pinged && !slept && patience > PROBE) this.bad.add(name);
         this.ended(0, "silent");
       }, patience);
     }
@@ -367,10 +374,9 @@ var Push = (function () {
       const most = Math.min(DELAY_MAX, DELAY * 2 ** this.failures);
       this.failures += 1;
       // Offline it rather waits for the event.
-      const least = globalThis.navigator?.onLine === false ? DELAY_MAX : Math.max(delay, advice);
+      const least = offline() ? DELAY_MAX : Math.max(delay, advice);
       const wait = Math.round(least + Math.random() * most);
-      const state = this.good ? "recovering" : "connecting";
-      this.say({ state, code, reason, retryIn: wait });
+      this.say({ state: "connecting", code, reason, retryIn: wait });
       this.timer = after(wait, () => this.open());
     }
 
@@ -425,7 +431,7 @@ var Push = (function () {
       this.heard = Date.now();
       this.silence(wire.since ? this.ping + LATE : REPLY);
       for (const message of messages) {
-        if (this.wire === wire) this.take(message);
+        if (this.wire === wire) this.take(message || {});
       }
     }
 
@@ -459,7 +465,7 @@ var Push = (function () {
     told(data) {
       const { presenceState, presenceNotification } = data || {};
       if (presenceState) {
-        for (const user of presenceState.online) this.online.add(user);
+        for (const user of presenceState.online || []) this.online.add(user);
         this.tell({ type: "online", users: [...this.online] });
       } else if (presenceNotification) {
         const { uid, event } = presenceNotification;
@@ -479,9 +485,12 @@ var Push = (function () {
       this.tell({ type: "pub", channel, pub });
     }
 
+    /** Keep publications for tabs that are behind; what was kept from there on is among them. */
     keep(channel, publications) {
-      const kept = [...(this.recent.get(channel) || []), ...publications];
-      this.recent.set(channel, kept.slice(-RECENT));
+      const kept = this.recent.get(channel) || [];
+      const [{ offset } = { offset: Infinity }] = publications;
+      const older = kept.filter((pub) => pub.offset < offset);
+      this.recent.set(channel, [...older, ...publications].slice(-RECENT));
     }
 
     /** Ask for a channel, as the tab that wanted it first: each may have a token of its own. */
@@ -489,6 +498,7 @@ var Push = (function () {
       const want = this.wanted.get(channel);
       const [[from, { token, data }]] = want;
       const since = this.at.get(channel);
+      this.due.add(channel);
       this.send("subscribe", { channel, token, data, ...(since && { recover: true, ...since }) },
         (error, result) => {
           if (error && !error.code) return; // The connection is lost: it is asked for again.
@@ -592,7 +602,10 @@ var Push = (function () {
       const top = this.at.get(channel);
       const behind = top && top.epoch === place.epoch && place.offset < top.offset;
       if (!this.has.has(channel)) {
-        if (!top || behind) this.at.set(channel, place);
+        if (top && !behind) return;
+        this.at.set(channel, place);
+        // It is just being asked for, from further on.
+        if (this.wire && (!this.wire.since || this.due.has(channel))) this.resync();
       } else if (!behind) {
         this.tellPlace(channel, from);
       } else {
@@ -610,9 +623,9 @@ var Push = (function () {
     resync() {
       const { wire } = this;
       queueMicrotask(() => {
-        if (this.wire !== wire) return;
+        if (!wire || this.wire !== wire) return;
+        if (wire.since) this.say({ state: "connecting", reason: "a tab is behind" });
         this.drop();
-        this.say({ state: "recovering", reason: "a tab is behind" });
         this.open();
       });
     }
@@ -662,6 +675,7 @@ var Push = (function () {
     #numbers = 0;
     #online = new Set();
     #status = { state: "connecting" };
+    #begun = false; // It was connected before.
     #id; // of this tab, while it takes part
     #name; // of the lock and the channel of all tabs that share
     #bus;
@@ -750,6 +764,7 @@ var Push = (function () {
     reconnect() {
       if (!this.#ended) return;
       this.#attend();
+      this.#begun = false;
       this.#set({ state: "connecting" });
       this.#join();
     }
@@ -813,10 +828,11 @@ var Push = (function () {
       const id = Math.random().toString(36).slice(2) + Date.now().toString(36);
       this.#id = id;
       this.#asked = 0;
+      if (this.#begun && this.state === "connected") this.#set({ state: "recovering" });
       if (this.#page.share && await this.#enter(id)) {
         this.#campaign({});
-        this.#wake();
         this.#present();
+        this.#wake();
       } else if (this.#id === id) {
         this.#lead();
       }
@@ -896,11 +912,13 @@ var Push = (function () {
       hub.open();
     }
 
-    #leave() {
+    /** Take part no more; another tab may have the hub after so long. */
+    #leave(linger = 0) {
       this.#tell({ type: "bye" });
       this.#ballot?.abort();
       this.#hub?.stop();
-      this.#resign();
+      if (linger && this.#bus) after(linger, this.#resign);
+      else this.#resign();
       this.#release();
       this.#bus?.close();
       this.#id = this.#hub = this.#hubId = this.#bus = this.#ballot = undefined;
@@ -909,7 +927,8 @@ var Push = (function () {
 
     #end(status) {
       this.#unlisten();
-      this.#leave();
+      // That it was denied is to be heard before the next one tries.
+      this.#leave(status.state === "denied" ? ROLL_CALL : 0);
       for (const { done } of [...this.#calls.values()]) done({ message: "connection lost" });
       this.#online.clear();
       this.#set(status);
@@ -989,9 +1008,11 @@ var Push = (function () {
         return;
       }
       this.#token = token;
+      if (status.state === "connecting" && this.#begun) status.state = "recovering";
       if (status.state === "connected" && this.state !== "connected") {
         if (this.state === "recovering") status.recovered = !this.#gaps.size;
         this.#gaps.clear();
+        this.#begun = true;
       }
       this.#set(status);
       if (status.state !== "connected") return;
@@ -1114,7 +1135,7 @@ var Push = (function () {
   /** Whether this browser can have one connection for all its tabs: over https alone. */
   function canShare() {
     return typeof navigator === "object" && !!navigator.locks &&
-      typeof BroadcastChannel === "function" && !!globalThis.crypto?.subtle;
+      typeof BroadcastChannel === "function" && typeof crypto === "object" && !!crypto.subtle;
   }
 
   function connect(options = {}) {

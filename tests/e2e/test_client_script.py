@@ -1,4 +1,4 @@
-"""The client script in a browser of its own making: tests/e2e/js/script_*.test.mjs, in Node.js."""
+"""The client scripts in browsers of their own making: tests/e2e/js/*.test.mjs, in Node.js."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent / "js"
-SUITES = sorted(path.name for path in HERE.glob("script_*.test.mjs"))
+SUITES = sorted(path.name for path in HERE.glob("*.test.mjs"))
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,10 @@ def plain_node() -> str:
 
 def test_there_are_suites() -> None:
     assert SUITES == [
+        "push_channels.test.mjs",
+        "push_connect.test.mjs",
+        "push_reconnect.test.mjs",
+        "push_share.test.mjs",
         "script_connect.test.mjs",
         "script_reconnect.test.mjs",
         "script_socket.test.mjs",
@@ -32,7 +36,7 @@ def test_there_are_suites() -> None:
 
 @pytest.mark.node
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_client_script(plain_node: str, suite: str) -> None:
+def test_a_client_script(plain_node: str, suite: str) -> None:
     result = subprocess.run(
         [plain_node, "--test", "--test-reporter=tap", suite],
         cwd=HERE,
