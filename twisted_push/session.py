@@ -69,8 +69,8 @@ class Subscription:
     renewal: Deferred[None] | None = None
 
 
-_Kept = tuple[bytes, str | None, bytes | None]
-"""A frame in the outbox, the channel it is of, and what is sent without that channel."""
+_Kept = tuple[bytes, str | frozenset[str] | None, bytes | None]
+"""A frame in the outbox, the channel or channels it is of, and what is sent without that one."""
 
 
 class Dialect(Protocol):
@@ -174,12 +174,16 @@ class Session:
     # --- Outward -----------------------------------------------------------------------------
 
     def deliver(
-        self, frame: bytes | None, channel: str | None = None, otherwise: bytes | None = None
+        self,
+        frame: bytes | None,
+        channel: str | frozenset[str] | None = None,
+        otherwise: bytes | None = None,
     ) -> None:
         """Send a frame, or keep it until the transport can take it; None is nothing to send.
 
         A frame that is kept goes with its ``channel``: if that is taken away meanwhile,
-        ``otherwise`` is sent in its place, or nothing.
+        ``otherwise`` is sent in its place, or nothing. One that is of several channels cannot go
+        without one of them: the client is closed, and comes back.
 
         A client for which too much is kept is closed as slow, in a later turn. It is sent nothing
         until then: what follows a gap would hide the gap.
@@ -200,21 +204,28 @@ class Session:
 
     def end_later(self, disconnect: Disconnect, why: str = "") -> None:
         """End this session in a later turn; until then nothing more is delivered to it."""
-        if not self.ending:
+        if not (self.ending or self.closed):
             self.ending = True
             self.owner.finish_later(self, disconnect, why)
 
     def forget_channel(self, channel: str) -> None:
         """Drop what is kept of a channel that the client no longer has."""
-        if self._outbox:
-            left: deque[_Kept] = deque()
-            for kept in self._outbox:
-                if kept[1] != channel:
-                    left.append(kept)
-                elif kept[2] is not None:
-                    left.append((kept[2], None, None))
-            self._outbox = left
-            self._outbox_bytes = sum(len(kept[0]) for kept in left)
+        if not self._outbox:
+            return
+        left: deque[_Kept] = deque()
+        for kept in self._outbox:
+            _, of, otherwise = kept
+            if isinstance(of, frozenset) and channel in of:
+                self._outbox.clear()
+                self._outbox_bytes = 0
+                self.end_later(Disconnect(3011))
+                return
+            if of != channel:
+                left.append(kept)
+            elif otherwise is not None:
+                left.append((otherwise, None, None))
+        self._outbox = left
+        self._outbox_bytes = sum(len(frame) for frame, _, _ in left)
 
     def close_transport(self, disconnect: Disconnect) -> None:
         """Say goodbye; nothing that is kept is sent any more."""

@@ -26,7 +26,7 @@ from tests.unit.nodejs_support import (
     run,
 )
 from twisted_push.errors import Disconnect
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 make_world = support.make_world
 

@@ -27,7 +27,7 @@ from tests.unit.nodejs_support import (
 )
 from twisted_push.errors import Disconnect, NotConnected
 from twisted_push.model import ChannelGrant
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 from twisted_push.protocols.nodejs import read_messages
 
 make_world = support.make_world

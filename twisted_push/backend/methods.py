@@ -21,8 +21,8 @@ from twisted_push.model import (
     ServiceKey,
     StreamPosition,
 )
-from twisted_push.node.backend import Target
 from twisted_push.node.node import Node
+from twisted_push.node.targets import Target
 from twisted_push.protocols.centrifugal_shapes import publication_shape
 from twisted_push.session import Session
 

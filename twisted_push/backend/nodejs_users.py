@@ -13,7 +13,7 @@ from twisted_push.backend.calls import DONE, Call, Result, Site, failed, missing
 from twisted_push.errors import Disconnect
 from twisted_push.jsontext import Raw, decoder
 from twisted_push.model import ChannelGrant
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 __all__ = [
     "VERSION",

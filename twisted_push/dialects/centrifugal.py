@@ -5,8 +5,8 @@ Sources: the client protocol's specification, sections 1 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
 from msgspec import Struct, UnsetType
 from twisted.internet.defer import CancelledError
@@ -22,7 +22,7 @@ from twisted_push.errors import (
     Refused,
 )
 from twisted_push.jsontext import Raw
-from twisted_push.model import ConnectRequest, StreamPosition
+from twisted_push.model import ClientInfo, ConnectRequest, StreamPosition
 from twisted_push.node.channels import Joined
 from twisted_push.node.node import Connected, Node
 from twisted_push.protocols.centrifugal import (
@@ -173,7 +173,10 @@ class CentrifugalDialect:
             if place.recover
         }
         connected = await self._node.connect(session, request, since)
-        self._answer(session, reply(command, self._connect_result(session, connected)))
+        result = self._connect_result(session, connected)
+        of = frozenset(channel for channel, sub in result.subs.items() if sub.publications)
+        frame = cast("CentrifugalCodec", session.codec).frame(reply(command, result))
+        session.deliver(frame, of or None)
         self._node.online.tell_first(session)
         for joined in connected.joined:
             self._node.channels.go_live(session, joined.subscription)
@@ -350,21 +353,27 @@ class CentrifugalDialect:
         self._answer_of(session, params.channel, command, result)
 
     async def _presence(self, session: Session, command: Command) -> None:
-        clients = await self._clients_of(session, command)
+        channel, clients = await self._clients_of(session, command)
         shapes = {client: info_shape(info) for client, info in clients.items()}
-        self._answer(session, reply(command, PresenceResult(shapes)))
+        self._answer_of(session, channel, command, PresenceResult(shapes))
 
     async def _presence_stats(self, session: Session, command: Command) -> None:
-        clients = await self._clients_of(session, command)
+        channel, clients = await self._clients_of(session, command)
         users = {info.user for info in clients.values()}
-        self._answer(session, reply(command, PresenceStatsResult(len(clients), len(users))))
+        result = PresenceStatsResult(len(clients), len(users))
+        self._answer_of(session, channel, command, result)
 
-    async def _clients_of(self, session: Session, command: Command) -> Any:
+    async def _clients_of(
+        self, session: Session, command: Command
+    ) -> tuple[str, Mapping[str, ClientInfo]]:
         channel = cast("ChannelParams", command.params).channel
         policy = self._node.context.policy
         policy.check_channel(channel)
         policy.check_client_presence(channel, subscribed=channel in session.subscriptions)
-        return await self._node.backend.presence(channel)
+        clients = await self._node.backend.presence(channel)
+        if channel not in session.subscriptions:
+            raise Refused(103)  # It was taken away meanwhile.
+        return channel, clients
 
 
 def _text(data: Raw | UnsetType) -> bytes | None:

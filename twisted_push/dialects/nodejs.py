@@ -30,7 +30,7 @@ from twisted_push.errors import (
     Refused,
 )
 from twisted_push.model import ConnectRequest, Grant
-from twisted_push.node.node import Node
+from twisted_push.node.node import Connected, Node
 from twisted_push.protocols import socketio
 from twisted_push.protocols.nodejs import (
     SUCCESS,
@@ -211,8 +211,8 @@ class NodejsDialect:
         if asked.id is not None:
             self._send(session, socketio.ack(asked.id, answer))
 
-    def _send(self, session: Session, packet: bytes) -> None:
-        session.deliver(cast("NodejsCodec", session.codec).frame(packet))
+    def _send(self, session: Session, packet: bytes, channel: str | None = None) -> None:
+        session.deliver(cast("NodejsCodec", session.codec).frame(packet), channel)
 
     @property
     def _name(self) -> str:
@@ -266,7 +266,7 @@ class NodejsDialect:
         )
         connected = await self._node.connect(session, request, {})
         _notes(session).label = "" if session.user else said.token
-        contents = await self._join_contents(session, said, connected.grant)
+        contents = await self._join_contents(session, said, connected)
         told = authenticated(
             user=session.user,
             token=said.token,
@@ -296,12 +296,12 @@ class NodejsDialect:
     # --- Content channels --------------------------------------------------------------------
 
     async def _join_contents(
-        self, session: Session, said: Authenticate, grant: Grant
+        self, session: Session, said: Authenticate, connected: Connected
     ) -> Mapping[str, str]:
         """Let a client into its content channels; give those tokens that were good, by channel."""
-        tokens = {**grant.content_tokens}
-        for channel, token in said.content_tokens.items():
-            tokens.setdefault(channel, token)
+        tokens = {**said.content_tokens, **connected.grant.content_tokens}
+        for channel in connected.taken & tokens.keys():
+            del tokens[channel]
         most = self._node.context.policy.limits.max_channels_per_client
         good: dict[str, str] = {}
         for channel, token in islice(tokens.items(), most):
@@ -322,7 +322,7 @@ class NodejsDialect:
             session, said.channel, said.token, label=notes.label
         )
         told = joined_token_channel(content, said.token)
-        self._send(session, socketio.event("message", told))
+        self._send(session, socketio.event("message", told), content.channel)
         if content.channel not in notes.told:  # Else one client could go on telling all others.
             data, extra = joined_notice(content)
             await self._node.backend.publish(

@@ -74,14 +74,10 @@ class Arbiter:
         """
         self._context.policy.check_channel_count(len(session.subscriptions))
         decisions = self._decisions(Refused(103))
-        wanted = self._channels.wanted
-        wanted[session] = channel
-        try:
+        with self._channels.arrivals.wishing(session, channel) as wish:
             said = await _usable(decisions.subscribe(_asker(session), channel, token, data))
-            if session not in wanted:
+            if wish.taken:
                 raise Refused(103)
-        finally:
-            wanted.pop(session, None)
         subscription = Subscription(channel, Kind.CMS, said.info, said.data)
         self._set_end(subscription, said.expires_at)
         return await self._channels.join(session, subscription, since)

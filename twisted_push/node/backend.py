@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import cast
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import FirstError, gatherResults
 from twisted.python.failure import Failure
 
@@ -30,56 +31,16 @@ from twisted_push.model import (
 )
 from twisted_push.node.channels import Channels
 from twisted_push.node.context import Context
-from twisted_push.node.presence import Gone
+from twisted_push.node.targets import Target
 from twisted_push.session import Kind, Session, State, Subscription
 
-__all__ = ["Backend", "NodeInfo", "Target"]
+__all__ = ["Backend", "NodeInfo"]
 
 TOMBSTONE = 86400.0
 """Seconds for which a token that was logged out is known as such; its CMS refuses it, too.
 
 A signed token that nobody else refuses is known until its own end.
 """
-
-
-@frozen
-class Target:
-    """Whom a request means: a user, or one of its clients, or one client alone.
-
-    ``token``: every client that came with this token, and those to come. ``anonymous``: every
-    client without a user that is here now.
-    """
-
-    user: str = ""
-    client: str = ""
-    session: str = ""
-    token: str = field(default="", repr=False)
-    anonymous: bool = False
-    _digest: bytes | None = field(init=False, repr=False)
-
-    @_digest.default
-    def _digest_of_token(self) -> bytes | None:
-        return token_digest(self.token) if self.token else None
-
-    @property
-    def whole_user(self) -> bool:
-        """Whether all clients of the user are meant, those to come included."""
-        return bool(self.user) and not (self.client or self.session or self.token)
-
-    @property
-    def named(self) -> bool:
-        """Whether anybody is meant."""
-        return bool(self.user or self.client or self.session or self.token or self.anonymous)
-
-    def means(self, session: Session | Gone) -> bool:
-        """Tell whether a session is meant."""
-        if self.client and session.client != self.client:
-            return False
-        if self.session and session.secret != self.session:
-            return False
-        if self._digest is not None and session.token_digest != self._digest:
-            return False
-        return not (self.user or self.anonymous) or session.user == self.user
 
 
 @frozen
@@ -198,17 +159,20 @@ class Backend:
         self._check_named(target)
         await self._note(target, channel, granted)
         failed: Refused | None = None
-        for session in self._find(target):
-            subscription = Subscription(
-                channel, Kind.GRANTED, granted.info, granted.data, expires_at
-            )
-            try:
-                joined = await self._channels.join(session, subscription, since)
-            except Refused as error:
-                if error.code != 105 and not session.closed:
-                    failed = error  # Of this client; the others still get the channel.
-                continue
-            self._channels.tell_subscribed(session, joined)
+        with ExitStack() as stack:
+            wishing = self._channels.arrivals.wishing
+            found = [
+                (each, stack.enter_context(wishing(each, channel))) for each in self._find(target)
+            ]
+            for session, wish in found:
+                given = Subscription(channel, Kind.GRANTED, granted.info, granted.data, expires_at)
+                try:
+                    joined = await self._channels.join(session, given, since, wish)
+                except Refused as error:
+                    if error.code != 105 and not (session.closed or wish.taken):
+                        failed = error  # Of this client; the others still get the channel.
+                    continue
+                self._channels.tell_subscribed(session, joined)
         if failed is not None:
             raise failed
 
@@ -216,9 +180,11 @@ class Backend:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
         self._context.policy.check_channel(channel)
         self._check_named(target)
+        at = math.inf if target.one else self._context.clock.seconds()
         await self._note(target, channel, None)
         for session in self._find(target):
             self._channels.take(session, channel)
+        self._channels.arrivals.note(target, channel, at)
         self._channels.presence.forget(target.means, channel)
 
     def remove_channel(self, channel: str) -> None:
@@ -241,40 +207,43 @@ class Backend:
     async def disconnect(
         self, target: Target, disconnect: Disconnect, whitelist: Iterable[str] = ()
     ) -> None:
-        """Close a user's connections, but for the clients in ``whitelist``; kick.
+        """Close a user's connections, but for the clients in ``whitelist``: kick.
 
         What is kept of the CMS's answers for the user goes as well: the CMS is asked again.
         """
-        spared = frozenset(whitelist)
+        self._check_named(target)
+        target = evolve(target, spared=frozenset(whitelist))
+        at = math.inf if target.one else self._context.clock.seconds()
         if target.whole_user or target.anonymous:
             await self._context.engine.grant_forget(target.user)
-        for session in self._find(target):
-            if session.client not in spared:
-                self._finish(session, disconnect)
+        self._send_away(target, disconnect, at)
         if not disconnect.reconnect:
-            self._channels.presence.forget(
-                lambda gone: target.means(gone) and gone.client not in spared
-            )
+            self._channels.presence.forget(target.means)
 
     async def logout(self, *, token: str = "", user: str = "") -> None:
         """End a token, or all tokens of a user: close the connections, refuse from now on."""
         if bool(token) == bool(user):
             raise Refused(107, "bad request: give either token or user")
+        at = self._context.clock.seconds()
         if token:
-            digest = token_digest(token)
-            end = self._context.gate.end_of(token) or self._context.clock.seconds() + TOMBSTONE
-            await self._context.engine.revoke_token(digest, end)
-            sessions = self._context.hub.of_token(digest)
+            end = self._context.gate.end_of(token) or at + TOMBSTONE
+            await self._context.engine.revoke_token(token_digest(token), end)
+            at = math.inf
         else:
             until = self._until()
             here = self._context.hub.of_user(user)
             for known in {s.token_digest for s in here if s.token_digest is not None}:
                 await self._context.engine.revoke_token(known, until)
             await self._context.engine.revoke_user(user, until)
-            sessions = self._context.hub.of_user(user)
-        for session in sessions:
-            self._finish(session, Disconnect(3500))
-        self._channels.presence.forget(Target(user=user, token=token).means)
+        target = Target(user=user, token=token)
+        self._send_away(target, Disconnect(3500), at)
+        self._channels.presence.forget(target.means)
+
+    def _send_away(self, target: Target, disconnect: Disconnect, at: float) -> None:
+        """Close who is meant: who is here, and who is on the way by what was said up to ``at``."""
+        for session in self._find(target):
+            self._finish(session, disconnect)
+        self._channels.arrivals.note(target, disconnect, at)
 
     async def refresh(
         self, target: Target, *, expired: bool, expire_at: float | None, info: bytes | None

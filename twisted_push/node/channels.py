@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
+from twisted.logger import Logger
 
 from twisted_push.errors import Disconnect, Refused
 from twisted_push.interfaces import ICodec
-from twisted_push.model import ClientInfo, Publication, Recovered, StreamPosition
+from twisted_push.model import (
+    ChannelGrant,
+    ClientInfo,
+    Grant,
+    Publication,
+    Recovered,
+    StreamPosition,
+)
+from twisted_push.node.arrivals import Arrival, Arrivals, Wish
 from twisted_push.node.context import Context
 from twisted_push.node.fanout import FanOut
 from twisted_push.node.interests import Interests
 from twisted_push.node.presence import Presence
-from twisted_push.session import Session, State, Subscription
+from twisted_push.session import Kind, Session, State, Subscription
 
-__all__ = ["Channels", "Connecting", "Joined"]
+__all__ = ["Channels", "Joined"]
+
+_log = Logger()
 
 
 @frozen
@@ -30,46 +41,41 @@ class Joined:
     was_recovering: bool
 
 
-@define
-class Connecting:
-    """What the CMS changes for a client between its grant and the reply that tells of it.
-
-    ``given`` is told in that reply; ``taken`` is not joined any more.
-    """
-
-    given: list[Joined] = field(factory=list)
-    taken: set[str] = field(factory=set)
-
-
 class Channels:
-    """The subscriptions of one site. ``connecting`` has the clients whose reply is not out.
+    """The subscriptions of one site. ``arrivals`` are the clients and channels on their way.
 
-    ``wanted`` has the channels about which the CMS is being asked, by the client that wants it.
-    ``on_leave`` is called whenever a client has a channel no more.
+    ``given`` has what the CMS gives to clients between their grant and the reply that tells of it,
+    in which they are told of this, too. ``on_leave`` is called whenever a client has a channel no
+    more.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.on_leave: Callable[[Session, str], None] | None = None
-        self.connecting: dict[Session, Connecting] = {}
-        self.wanted: dict[Session, str] = {}
+        self.arrivals = Arrivals()
+        self.given: dict[Session, list[Joined]] = {}
         self.presence = Presence(context)
         self.interests = Interests(context, self.reset)
         self.fan_out = FanOut(context.clock)
         self._making: dict[str, list[Subscription]] = {}
 
     async def join(
-        self, session: Session, subscription: Subscription, since: StreamPosition | None = None
+        self,
+        session: Session,
+        subscription: Subscription,
+        since: StreamPosition | None = None,
+        wish: Wish | None = None,
     ) -> Joined:
         """Make a subscription; what is published meanwhile is collected in its buffer.
 
-        Raises Refused (105, 106, 107) and EngineUnavailable. The caller tells the client, then
-        lets the subscription go live in the same turn: so nothing is lost, doubled or early.
+        Raises Refused (103 if the CMS took the channel; 105, 106, 107) and EngineUnavailable. The
+        caller tells the client, then lets the subscription go live in the same turn: so nothing is
+        lost, doubled or early.
         """
         context = self._context
         channel = subscription.channel
         context.policy.check_channel(channel)
-        if session.closed or channel in self.taken_from(session):
+        if session.closed or (wish is not None and wish.taken):
             raise Refused(103)
         if channel in session.subscriptions:
             raise Refused(105)
@@ -80,7 +86,8 @@ class Channels:
             await self.interests.care(channel)
             recovered = await self._recover(channel, since)
         except BaseException:
-            self.leave(session, channel)
+            if session.subscriptions.get(channel) is subscription:
+                self.leave(session, channel)
             raise
         if session.subscriptions.get(channel) is not subscription:
             raise Refused(103)  # It was taken away while it was being made.
@@ -89,18 +96,65 @@ class Channels:
             self.interests.begins(channel, recovered.position)
         return Joined(subscription, recovered, was_recovering=since is not None)
 
-    def taken_from(self, session: Session) -> Collection[str]:
-        """Give the channels that the CMS took from a client while it connects."""
-        connecting = self.connecting.get(session)
-        return connecting.taken if connecting is not None else ()
+    async def join_granted(
+        self, arrival: Arrival, grant: Grant, since: Mapping[str, StreamPosition]
+    ) -> tuple[Joined, ...]:
+        """Join the channels of a grant, and what the CMS gives meanwhile.
+
+        What it took meanwhile, or what cannot be joined, is left out. Raises EngineUnavailable.
+        """
+        session = arrival.session
+        given = self.given[session] = []
+        joined: list[Joined] = []
+        left_out: list[tuple[str, Refused]] = []
+        try:
+            for channel, granted in (await self._granted(grant)).items():
+                if channel in session.subscriptions or channel in arrival.taken:
+                    continue
+                subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
+                try:
+                    joined.append(await self.join(session, subscription, since.get(channel)))
+                except Refused as error:
+                    left_out.append((channel, error))
+        finally:
+            del self.given[session]
+        if left_out:
+            self._log_left_out(left_out)
+        here = session.subscriptions
+        return tuple(
+            each
+            for each in (*joined, *given)
+            if here.get(each.subscription.channel) is each.subscription
+        )
+
+    def _log_left_out(self, left_out: Sequence[tuple[str, Refused]]) -> None:
+        channel, why = left_out[0]
+        _log.warn(
+            "{site}: {count} granted channels were left out, the first {channel!r}: {why}",
+            site=self._context.name,
+            count=len(left_out),
+            channel=channel[:80],
+            why=why,
+        )
+
+    async def _granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
+        """Give the channels of a grant as the CMS changed them since it gave it."""
+        channels = dict(self._context.policy.granted_channels(grant))
+        if not grant.user:
+            return channels
+        for channel, overlay in (await self._context.engine.overlays(grant.user)).items():
+            if overlay.at < grant.issued_at:
+                continue
+            if overlay.added is not None:
+                channels[channel] = overlay.added
+            else:
+                channels.pop(channel, None)
+        return channels
 
     def take(self, session: Session, channel: str) -> None:
         """Take a channel from a client for the CMS, also one that it is only about to get."""
-        if session in self.connecting:
-            self.connecting[session].taken.add(channel)
-        if self.wanted.get(session) == channel:
-            del self.wanted[session]
-        if self.leave(session, channel) is not None:
+        self.arrivals.take(session, channel)
+        if self.leave(session, channel) is not None and session not in self.given:
             session.deliver(session.codec.unsubscribed(channel, 2000, "server unsubscribe"))
 
     def end(self, session: Session, channel: str) -> None:
@@ -146,15 +200,14 @@ class Channels:
         A client that is not told yet that it is connected, is told of this with that.
         """
         subscription = joined.subscription
-        connecting = self.connecting.get(session)
-        if connecting is not None:
-            connecting.given.append(joined)
+        if session in self.given:
+            self.given[session].append(joined)
             return
         recoverable = self._context.policy.namespace(subscription.channel).recover
         frame = session.codec.subscribed(
             subscription.channel, subscription.position, subscription.data, recoverable
         )
-        session.deliver(frame)
+        session.deliver(frame, subscription.channel)
         for publication in joined.recovered.publications if joined.recovered else ():
             session.deliver(session.codec.publication(publication), subscription.channel)
         self.go_live(session, subscription)

@@ -192,7 +192,10 @@ class Content:
             policy.check_channel_count(len(session.subscriptions))
         self._uses.setdefault(digest, _Use()).sessions += 1
         try:
-            content = await self._claim(session, channel, digest)
+            with self._channels.arrivals.wishing(session, channel) as wish:
+                content = await self._claim(session, channel, digest)
+                if wish.taken:
+                    raise Refused(103)
             joined = None
             if content is not None:
                 joined = await self._enter(session, content, before, since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from secrets import token_urlsafe
 from uuid import uuid4
 
@@ -15,7 +15,6 @@ from twisted_push.cms.grants import token_digest
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
 from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
 from twisted_push.model import (
-    ChannelGrant,
     ClientInfo,
     ClientRequest,
     ConnectRequest,
@@ -24,8 +23,9 @@ from twisted_push.model import (
     StreamPosition,
 )
 from twisted_push.node.arbiter import Arbiter
+from twisted_push.node.arrivals import Arrival
 from twisted_push.node.backend import Backend
-from twisted_push.node.channels import Channels, Connecting, Joined
+from twisted_push.node.channels import Channels, Joined
 from twisted_push.node.content import Content
 from twisted_push.node.context import Context
 from twisted_push.node.online import Online
@@ -52,10 +52,14 @@ _log = Logger()
 
 @frozen
 class Connected:
-    """The answer to a connect: the grant, and subscriptions that go live after the reply."""
+    """The answer to a connect: the grant, and subscriptions that go live after the reply.
+
+    ``taken`` are the channels that the CMS took from the client while it connected.
+    """
 
     grant: Grant
     joined: tuple[Joined, ...]
+    taken: frozenset[str]
 
 
 @implementer(IEngineEvents)
@@ -210,85 +214,44 @@ class Node:
         if session.state is not State.NEW:
             raise Disconnect(3501, "a second connect")
         session.state = State.CONNECTING
-        try:
-            grant = await self.context.gate.authenticate(request)
-        except Refused:
-            session.state = State.NEW  # It may try again before it is stale.
-            raise
-        self.context.policy.check_user(grant.user)
-        # In the turn of the answer: from here on a kick or a logout finds this session.
-        self._admit(session, grant, request.token)
-        self.channels.connecting[session] = Connecting()
-        try:
-            joined = await self._join_granted(session, grant, since)
-        except EngineUnavailable as error:
-            _log.warn("{site}: {why}", site=self.context.name, why=error)
-            raise Disconnect(3004) from None
-        finally:
-            del self.channels.connecting[session]
+        with self.channels.arrivals.arriving(session, request.token) as arrival:
+            try:
+                grant = await self.context.gate.authenticate(request)
+            except Refused:
+                session.state = State.NEW  # It may try again before it is stale.
+                raise
+            self.context.policy.check_user(grant.user)
+            # In the turn of the answer: from here on a kick or a logout finds this session.
+            self._admit(arrival, grant, request.token)
+            try:
+                joined = await self.channels.join_granted(arrival, grant, since)
+            except EngineUnavailable as error:
+                _log.warn("{site}: {why}", site=self.context.name, why=error)
+                raise Disconnect(3004) from None
         self._connected(session)
-        return Connected(grant, joined)
+        return Connected(grant, joined, frozenset(arrival.taken))
 
     async def refresh(self, session: Session, request: ConnectRequest) -> Grant:
         """Take a new token of a connected client. Raises as `connect`."""
-        grant = await self.context.gate.authenticate(request)
-        if grant.user != session.user:
-            raise Disconnect(3500, "a token of another user")
-        self.context.hub.remove(session)
-        self._admit(session, grant, request.token)
+        with self.channels.arrivals.arriving(session, request.token) as arrival:
+            grant = await self.context.gate.authenticate(request)
+            if grant.user != session.user:
+                raise Disconnect(3500, "a token of another user")
+            self.context.hub.remove(session)
+            self._admit(arrival, grant, request.token)
         self.online.refreshed(session)
         self.content.refreshed(session)
         self.look_at(session)
         return grant
 
-    def _admit(self, session: Session, grant: Grant, token: str) -> None:
+    def _admit(self, arrival: Arrival, grant: Grant, token: str) -> None:
+        """Take in who a client is. Raises Disconnect if it was sent away meanwhile."""
+        session = arrival.session
         session.grant = grant
         session.user = grant.user
         session.token_digest = token_digest(token) if token else None
         self.context.hub.add(session)
-
-    async def _join_granted(
-        self, session: Session, grant: Grant, since: Mapping[str, StreamPosition]
-    ) -> tuple[Joined, ...]:
-        joined: list[Joined] = []
-        left_out: list[tuple[str, Refused]] = []
-        for channel, granted in (await self._granted(grant)).items():
-            if channel in session.subscriptions or channel in self.channels.taken_from(session):
-                continue  # The CMS changed it meanwhile.
-            subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
-            try:
-                joined.append(await self.channels.join(session, subscription, since.get(channel)))
-            except Refused as error:
-                left_out.append((channel, error))
-        if left_out:
-            self._log_left_out(left_out)
-        joined += self.channels.connecting[session].given
-        here = session.subscriptions  # The CMS may have taken one meanwhile.
-        return tuple(j for j in joined if here.get(j.subscription.channel) is j.subscription)
-
-    def _log_left_out(self, left_out: Sequence[tuple[str, Refused]]) -> None:
-        channel, why = left_out[0]
-        _log.warn(
-            "{site}: {count} granted channels were left out, the first {channel!r}: {why}",
-            site=self.context.name,
-            count=len(left_out),
-            channel=channel[:80],
-            why=why,
-        )
-
-    async def _granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
-        """Give the channels of a grant as the CMS changed them since it gave it."""
-        channels = dict(self.context.policy.granted_channels(grant))
-        if not grant.user:
-            return channels
-        for channel, overlay in (await self.context.engine.overlays(grant.user)).items():
-            if overlay.at < grant.issued_at:
-                continue
-            if overlay.added is not None:
-                channels[channel] = overlay.added
-            else:
-                channels.pop(channel, None)
-        return channels
+        self.channels.arrivals.admit(arrival, grant.issued_at)
 
     def _connected(self, session: Session) -> None:
         session.state = State.CONNECTED

@@ -12,7 +12,7 @@ from tests.unit.cms.support import NOW, Outcome
 from tests.unit.node.support import BROADCAST, Tab, World, sign
 from twisted_push.errors import Disconnect, NotConnected, OutcomeUnknown, Refused
 from twisted_push.model import ChannelGrant, StreamPosition
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 Worlds = Any
 ALICE = Target(user="alice")

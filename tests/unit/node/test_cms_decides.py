@@ -16,7 +16,7 @@ from twisted_push.config import Namespace
 from twisted_push.errors import Disconnect, NotConnected
 from twisted_push.model import ChannelGrant
 from twisted_push.node.arbiter import RENEW_AGAIN
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 Worlds = Any
 T0 = int(NOW)

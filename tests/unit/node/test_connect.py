@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from tests.unit.cms.support import NOW
 from tests.unit.node.support import BROADCAST, World, sign
 from twisted_push.errors import Disconnect, NotConnected, OutcomeUnknown
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 from twisted_push.policy import Policy
 
 Worlds = Any

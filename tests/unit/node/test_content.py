@@ -19,8 +19,8 @@ from twisted_push.cms.grants import token_digest
 from twisted_push.config import PresenceConfig
 from twisted_push.errors import Disconnect, EngineRefused, NotConnected, OutcomeUnknown, Refused
 from twisted_push.model import ChannelGrant, ContentToken
-from twisted_push.node.backend import Target
 from twisted_push.node.content import Content
+from twisted_push.node.targets import Target
 
 Worlds = Any
 ALICE = Target(user="alice")

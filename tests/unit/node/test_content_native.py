@@ -11,7 +11,7 @@ from twisted_push.cms.grants import token_digest
 from twisted_push.config import Namespace
 from twisted_push.errors import NotConnected
 from twisted_push.model import ChannelGrant, StreamPosition
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 Worlds = Any
 TTL = 60.0

@@ -10,8 +10,8 @@ from tests.unit.node.support import Tab, World, sign
 from twisted_push.config import Namespace
 from twisted_push.errors import NotConnected, Refused
 from twisted_push.model import ChannelGrant, Recovered, StreamPosition
-from twisted_push.node.backend import Target
 from twisted_push.node.interests import CHECK_INTERVAL
+from twisted_push.node.targets import Target
 
 Worlds = Any
 KEPT: dict[str, Any] = {"history_size": 10, "history_ttl": 600.0, "recover": True}

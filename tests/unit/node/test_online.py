@@ -21,8 +21,8 @@ from twisted_push.cms.reports import LONGEST_DELAY
 from twisted_push.config import PresenceConfig
 from twisted_push.errors import Disconnect
 from twisted_push.node import online as online_module
-from twisted_push.node.backend import Target
 from twisted_push.node.online import Online
+from twisted_push.node.targets import Target
 
 GRACE = 2.0
 TICK = 0.25

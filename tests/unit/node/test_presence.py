@@ -11,7 +11,7 @@ from tests.unit.cms.support import Outcome
 from tests.unit.node.support import Tab, World, sign
 from twisted_push.config import PresenceConfig
 from twisted_push.errors import Disconnect, NotConnected
-from twisted_push.node.backend import Target
+from twisted_push.node.targets import Target
 
 Worlds = Any
 ROOM = "room:1"

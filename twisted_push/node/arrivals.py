@@ -1,0 +1,156 @@
+"""What the CMS does to clients that are on their way: what it takes then stays taken.
+
+A client arrives from its connect until it is told of it, or from a refresh until its new token is
+accepted: somebody is being asked who it is. It wishes for a channel while the CMS or the engine is
+being asked. In neither case can it be found where clients are looked up; so a kick, a logout or
+a removal that is answered meanwhile is noted here, and looked at in the turn of the answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+from attrs import define, field, frozen
+
+from twisted_push.errors import Disconnect
+from twisted_push.node.targets import Target, keys_of
+from twisted_push.session import Session
+
+__all__ = ["Arrival", "Arrivals", "Wish"]
+
+
+@define(eq=False)
+class _Question:
+    """Who is on the way by one token: they may share an answer, be it as old as the first of them.
+
+    It is as old as the note with the number ``began``.
+    """
+
+    began: int
+    arrivals: int = 0
+
+
+@define(eq=False)
+class Arrival:
+    """One client on its way. ``taken`` are the channels that the CMS took from it meanwhile."""
+
+    session: Session
+    question: _Question
+    taken: set[str] = field(factory=set)
+
+
+@define(eq=False)
+class Wish:
+    """A channel that a client is about to get; ``taken`` once the CMS took it from it."""
+
+    channel: str
+    taken: bool = False
+
+
+@frozen
+class _Note:
+    """Who is to be sent away (a `Disconnect`), or from whom a channel (its name) is taken.
+
+    It beats what the CMS said up to ``at`` (unix seconds).
+    """
+
+    number: int
+    target: Target
+    what: Disconnect | str
+    at: float
+
+
+class Arrivals:
+    """The clients of one site that are on their way, and the channels that are.
+
+    A note is kept while a question is open that was so when it was made.
+    """
+
+    def __init__(self) -> None:
+        self._arrivals: dict[Session, Arrival] = {}
+        self._questions: dict[Hashable, _Question] = {}  # The oldest first.
+        self._wishes: dict[Session, list[Wish]] = {}
+        self._notes: deque[_Note] = deque()
+        self._by_key: dict[Hashable, deque[_Note]] = {}
+        self._number = 0
+
+    # --- Clients -----------------------------------------------------------------------------
+
+    @contextmanager
+    def arriving(self, session: Session, token: str) -> Iterator[Arrival]:
+        """Have a client be on its way by a token, "" for none; it is so once at a time."""
+        key: Hashable = token or session
+        question = self._questions.setdefault(key, _Question(self._number))
+        question.arrivals += 1
+        self._arrivals[session] = arrival = Arrival(session, question)
+        try:
+            yield arrival
+        finally:
+            del self._arrivals[session]
+            question.arrivals -= 1
+            if not question.arrivals:
+                del self._questions[key]
+                self._forget()
+
+    def admit(self, arrival: Arrival, issued_at: float) -> None:
+        """Take notice that it is known who a client is, by what the CMS said at ``issued_at``.
+
+        Raises Disconnect if it was sent away meanwhile.
+        """
+        session = arrival.session
+        for key in keys_of(session):
+            for note in self._by_key.get(key, ()):
+                if note.number <= arrival.question.began or note.at < issued_at:
+                    continue
+                if not note.target.means(session):
+                    continue
+                if isinstance(note.what, Disconnect):
+                    raise note.what
+                arrival.taken.add(note.what)
+
+    def note(self, target: Target, what: Disconnect | str, at: float) -> None:
+        """Note what is done to clients of which it is not known yet who they are.
+
+        They are closed with a `Disconnect`, or a channel (its name) is taken from them, unless the
+        CMS let them in after ``at`` (unix seconds).
+        """
+        if self._questions:
+            self._number += 1
+            note = _Note(self._number, target, what, at)
+            self._notes.append(note)
+            self._by_key.setdefault(target.key, deque()).append(note)
+
+    # --- Channels ----------------------------------------------------------------------------
+
+    @contextmanager
+    def wishing(self, session: Session, channel: str) -> Iterator[Wish]:
+        """Have a client be about to get a channel."""
+        wish = Wish(channel)
+        self._wishes.setdefault(session, []).append(wish)
+        try:
+            yield wish
+        finally:
+            wishes = self._wishes[session]
+            wishes.remove(wish)
+            if not wishes:
+                del self._wishes[session]
+
+    def take(self, session: Session, channel: str) -> None:
+        """Take a channel from a client that is known: it is not given what it is about to get."""
+        arrival = self._arrivals.get(session)
+        if arrival is not None:
+            arrival.taken.add(channel)
+        for wish in self._wishes.get(session, ()):
+            wish.taken = wish.taken or wish.channel == channel
+
+    def _forget(self) -> None:
+        """Forget what is older than all open questions."""
+        oldest = next(iter(self._questions.values()), None)
+        while self._notes and (oldest is None or self._notes[0].number <= oldest.began):
+            key = self._notes.popleft().target.key
+            of_key = self._by_key[key]
+            of_key.popleft()
+            if not of_key:
+                del self._by_key[key]
