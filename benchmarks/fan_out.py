@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmarks import peers
 from benchmarks.c_programs import compiler, program
 from benchmarks.figures import BURST, DATA_SIZE, Figure, Scale
-from twisted_push.bench.crowds import PYTHON, Clients, Crowd
+from twisted_push.bench.crowds import PYTHON, WINDOW, Clients, Crowd
 from twisted_push.bench.process import LOAD_CORE
 from twisted_push.bench.server import running_server
 
@@ -66,12 +66,10 @@ class _Contestant:
 def fan_out(scale: Scale) -> Iterator[Figure]:
     """Measure it, and what a connection and its memory cost each of them."""
     count = scale.subscribers
-    missing = peers.missing()
-    names = [name for name in (peers.FLOOR, *peers.NODE, "Nchan") if name not in missing]
     with ExitStack() as stack:
         ours = peers.Ours(stack.enter_context(running_server()))
         with_history = peers.Ours(stack.enter_context(running_server(site=_HISTORY)))
-        others = {name: stack.enter_context(peers.running_peer(name)) for name in names}
+        others = {name: stack.enter_context(peers.running_peer(name)) for name in peers.present()}
         all_of_them = {OURS: ours, WITH_HISTORY: with_history, **others}
         contestants = {
             name: _Contestant(peer, stack.enter_context(crowd(peer)))
@@ -84,7 +82,7 @@ def fan_out(scale: Scale) -> Iterator[Figure]:
 
 def _opened(contestants: dict[str, _Contestant], count: int) -> Iterator[Figure]:
     """Connect all clients: what that costs, and what stays."""
-    cost = Figure(f"handshake, {count:,} one after the other", "µs CPU per connection")
+    cost = Figure(f"handshake, {count:,} at {WINDOW} a time", "µs CPU per connection")
     memory = Figure(f"connection of {count:,} in a fan-out", "KiB resident")
     for name, each in contestants.items():
         if name == WITH_HISTORY:
@@ -94,7 +92,7 @@ def _opened(contestants: dict[str, _Contestant], count: int) -> Iterator[Figure]
         each.clients.open(count)
         each.peer.settle()
         _put(cost, name, (each.peer.cpu() - used) / 1e3 / count)
-        if name != peers.FLOOR:
+        if name not in (peers.FLOOR, peers.PYTHON_FLOOR):
             _put(memory, name, (each.peer.memory() - before) / count)
     yield cost
     yield memory
@@ -127,7 +125,7 @@ def _single(contestants: dict[str, _Contestant], scale: Scale) -> Iterator[Figur
 def _burst(contestants: dict[str, _Contestant], scale: Scale) -> Figure:
     figure = Figure(f"fan-out to {scale.subscribers:,}, {BURST} in one turn", "µs CPU per delivery")
     # The others have no request that publishes several; a floor for it is one send of all.
-    taking_part = {OURS, WITH_HISTORY, peers.FLOOR} & contestants.keys()
+    taking_part = {OURS, WITH_HISTORY, peers.FLOOR, peers.PYTHON_FLOOR} & contestants.keys()
     for _ in range(scale.rounds):
         for which in sorted(taking_part):
             _put(figure, which, contestants[which].round(1, BURST)[0])

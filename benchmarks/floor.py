@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.floor KIND`` prints its port; it ends with its standard input. KIND:
 
-fan        sends every line of its input as a text frame to all connections, and prints the CPU
-           time in ns that the loop of sends took
+fan        upgrades; every line of its input is a number and a text: it sends the text to all
+           connections, as so many frames in one send, and prints the CPU time in ns that the loop
+           of sends took
 websocket  answers the first thing that a connection says with an upgrade, the next with a
            connect reply; both always the same bytes
 http       answers everything with the same HTTP response
@@ -29,14 +30,15 @@ _CONNECTED = plain(
 _PUBLISHED = (
     b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"result":{}}'
 )
-_ANSWERS = {"fan": (), "websocket": (_UPGRADE, _CONNECTED), "http": (_PUBLISHED,)}
+_ANSWERS = {"fan": (_UPGRADE,), "websocket": (_UPGRADE, _CONNECTED), "http": (_PUBLISHED,)}
 
 
 def _fan(connections: list[socket.socket]) -> bool:
     """Send a line of the input to all; give whether there was one."""
     line = sys.stdin.buffer.readline()
     if line:
-        frame = plain(line[:-1])
+        times, _, text = line[:-1].partition(b" ")
+        frame = plain(text) * int(times)
         before = time.process_time_ns()
         for each in connections:
             each.send(frame)

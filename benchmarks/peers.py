@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,9 +26,21 @@ from twisted_push.bench.process import SERVER_CORE, BenchError, Child
 from twisted_push.bench.publisher import Publisher, message
 from twisted_push.bench.server import CHANNEL, Server, free_port
 
-__all__ = ["FLOOR", "NODE", "Floor", "Ours", "Peer", "missing", "running_floor", "running_peer"]
+__all__ = [
+    "FLOOR",
+    "NODE",
+    "PYTHON_FLOOR",
+    "Floor",
+    "Ours",
+    "Peer",
+    "missing",
+    "present",
+    "running_peer",
+]
 
 FLOOR = "C send(2)"
+PYTHON_FLOOR = "Python send()"
+"""The same loop in Python: what a server in Python cannot do without."""
 NODE = {"ws": "ws", "Socket.IO": "socketio", "uWebSockets.js": "uws"}
 """The peers on Node.js, and their programs."""
 NCHAN = "Nchan"
@@ -121,7 +134,7 @@ class _Http:
 
 
 class Floor:
-    """One send(2) to each connection, in C; what else it does is not counted."""
+    """One send to each connection, in C or Python; what else it does is not counted."""
 
     hello = ready = ""
 
@@ -137,6 +150,11 @@ class Floor:
         text = json.dumps(message(size, time.monotonic_ns()), separators=(",", ":"))
         used: int = self._child.ask(f"{burst} {text}")
         return used
+
+
+def present() -> list[str]:
+    """Give those that can take part."""
+    return [name for name in (FLOOR, PYTHON_FLOOR, *NODE, NCHAN) if name not in missing()]
 
 
 def missing() -> dict[str, str]:
@@ -161,18 +179,14 @@ def _nchan() -> str | None:
 
 
 @contextlib.contextmanager
-def running_floor() -> Iterator[Floor]:
-    """Run the floor."""
-    with Child([program("floor")], SERVER_CORE) as child:
-        yield Floor(child)
-
-
-@contextlib.contextmanager
 def running_peer(name: str) -> Iterator[Peer]:
     """Run a peer that is not missing."""
     if name == FLOOR:
-        with running_floor() as floor:
-            yield floor
+        with Child([program("floor")], SERVER_CORE) as child:
+            yield Floor(child)
+    elif name == PYTHON_FLOOR:
+        with Child([sys.executable, "-m", "benchmarks.floor", "fan"], SERVER_CORE) as child:
+            yield Floor(child)
     elif name == NCHAN:
         with _running_nchan() as nchan:
             yield nchan
