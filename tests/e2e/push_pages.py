@@ -19,12 +19,19 @@ from tests.e2e.server import Dialogue, eventually
 
 _names = count()
 
+NONCE = "of-the-page"
+POLICY = (
+    "default-src 'none'; img-src data:; script-src {push} 'nonce-" + NONCE + "'; "
+    "connect-src {push} {websocket}; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""What pages may do. Text that became markup or a program would be a fault of the page."""
+
 CLASSIC = """<script src="{push}/push.js"{attributes}></script>
-<script>
+<script nonce="{nonce}">
   const push = Push.connect({options});
   {listening}
 </script>"""
-MODULE = """<script type="module">
+MODULE = """<script type="module" nonce="{nonce}">
   import {{ connect }} from "{push}/push.mjs";
   const push = connect({options});
   {listening}
@@ -64,8 +71,13 @@ class PageOf:
             attributes=attributes,
             options=json.dumps(self.options),
             listening=LISTENING,
+            nonce=NONCE,
         )
         return PAGE.format(script=script)
+
+    def policy(self) -> str:
+        """Give its Content-Security-Policy."""
+        return POLICY.format(push=self.push, websocket=self.push.replace("http", "ws", 1))
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -73,8 +85,10 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
-        body = PageOf(**json.loads(query["page"][0])).html().encode() if query else b""
+        page = PageOf(**json.loads(query["page"][0]))
+        body = page.html().encode()
         self.send_response(200)
+        self.send_header("Content-Security-Policy", page.policy())
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

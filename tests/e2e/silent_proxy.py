@@ -1,4 +1,7 @@
-"""A proxy that accepts WebSockets and then swallows all that goes through them."""
+"""A proxy that accepts WebSockets and then swallows all that goes through them.
+
+It may hold back answers without end, too, as proxies do that pass on nothing but whole answers.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ from typing import Self
 class SilentProxy:
     """Listens on loopback, for a server on loopback; use it as a context manager.
 
-    All else is passed on as it is. ``silenced`` is the number of WebSockets that were accepted.
+    All else is passed on as it is. ``silenced`` is the number of WebSockets that were accepted,
+    ``held`` that of answers that are held back, if it is to do so (``holding``).
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, holding: bool = False) -> None:
         self._to = ("127.0.0.1", port)
+        self._holding = holding
+        self.held = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.silenced = 0
@@ -50,6 +56,10 @@ class SilentProxy:
                     # The answer to the upgrade still passes, without what comes behind it.
                     target.sendall(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
                     self.silenced += 1
+                    break
+                if self._holding and b"\r\ntransfer-encoding: chunked\r\n" in data.lower():
+                    self.held += 1
+                    silent.set()
                     break
                 target.sendall(data)
             while silent.is_set() and source.recv(65536):

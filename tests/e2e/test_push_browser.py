@@ -1,21 +1,31 @@
-"""``push.js`` in a real browser, against the real server."""
+"""``push.js`` in a real browser, against the real server.
+
+What takes its time is waited for together. Pages may do little: see `push_pages.POLICY`.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.cms import StubCms
+from tests.e2e.cms import StubCms, says, user
 from tests.e2e.push_pages import PageOf, Site, Tab, open_tab
-from tests.e2e.server import Dialogue, PushServer, make_server
+from tests.e2e.server import Dialogue, PushServer, eventually, make_server
+from tests.e2e.silent_proxy import SilentProxy
 
 pytestmark = [pytest.mark.node, pytest.mark.browser]
 
 HERE = Path(__file__).parent
 Open = Callable[..., Tab]
+TRANSPORTS = ("websocket", "http_stream", "sse", "poll")
+AGAIN = {"code": 3011, "reason": "force reconnect"}
+
+_people = count()
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +42,35 @@ def site() -> Iterator[Site]:
         yield running
 
 
+def make_push(folder: Path, cms: StubCms, site: Site, **top: Any) -> PushServer:
+    cms.http.answers["/rpc"] = says({"result": {"data": {"from": "the cms"}}})
+    return make_server(
+        folder,
+        callback=cms.url,
+        top=top,
+        limits={"ping_interval": "1s", "pong_timeout": "3s", "max_commands_per_second": 1000},
+        callback_options={"rpc_url": cms.url.replace("/connect", "/rpc")},
+        site={
+            "allowed_origins": [site.origin],
+            "presence.online_grace": "500ms",
+        },
+    )
+
+
 @pytest.fixture(scope="module")
 def server(
     cms: StubCms, site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PushServer]:
-    running = make_server(
-        tmp_path_factory.mktemp("push"),
-        callback=cms.url,
-        limits={"ping_interval": "1s", "pong_timeout": "2s"},
-        site={"allowed_origins": [site.origin]},
-    )
-    with running:
+    with make_push(tmp_path_factory.mktemp("push"), cms, site) as running:
         yield running
 
 
 @pytest.fixture
 def open_page(browser: Dialogue, site: Site, server: PushServer) -> Iterator[Open]:
-    """Open pages; whatever a test did, no script failed."""
+    """Open pages; whatever a test did, no script failed or broke the rules of its page."""
     start = len(browser.events)
 
-    def open_page(token: str = "alice-token", person: str = "alice", **more: Any) -> Tab:
+    def open_page(token: str, person: str = "somebody", **more: Any) -> Tab:
         page = PageOf(**{"push": server.url, "token": token, **more})
         return open_tab(browser, site.address(page), person)
 
@@ -60,57 +79,310 @@ def open_page(browser: Dialogue, site: Site, server: PushServer) -> Iterator[Ope
     assert [each for each in browser.events[start:] if each["event"] == "pageerror"] == []
 
 
-def test_one_script_and_three_lines(open_page: Open, server: PushServer) -> None:
-    tab = open_page()
+@pytest.fixture
+def person(cms: StubCms) -> str:
+    """Give the token of somebody who was never here: of the user with the same name."""
+    token = f"person-{next(_people)}"
+    cms.http.answers[token] = user(token, "news", f"chat:{token}")
+    return token
+
+
+def clients(server: PushServer, person: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.api("connections", user=person)["connections"]
+    return found
+
+
+# --- The page --------------------------------------------------------------------------------
+
+
+def test_one_script_and_three_lines(open_page: Open, server: PushServer, person: str) -> None:
+    tab = open_page(person)
     assert tab.state("connected")["transport"] == "websocket"
-    server.publish("news", {"title": "<b>"})
-    message = tab.heard({"title": "<b>"})
+    data = {"title": "<img src=x onerror=alert(1)>"}
+    server.publish("news", data)
+    message = tab.heard(data)
     assert message["channel"] == "news"
     assert message["offset"] == 1
+    assert tab.run("document.images.length") == 0
 
 
-def test_as_a_module(open_page: Open, server: PushServer) -> None:
-    tab = open_page(module=True, options={"url": server.url, "token": "bob-token"}, token="")
+def test_as_a_module(open_page: Open, server: PushServer, person: str) -> None:
+    tab = open_page("", module=True, options={"url": server.url, "token": person})
     tab.state("connected")
     server.publish("news", "to the module")
     tab.heard("to the module")
 
 
+def test_a_page_goes_on_from_where_it_was_rendered(
+    open_page: Open, server: PushServer, person: str
+) -> None:
+    channel = f"chat:{person}"
+    positions = [server.publish(channel, number) for number in range(4)]
+    places = [{name: found[name] for name in ("offset", "epoch")} for found in positions]
+    fresh = open_page(person, "fresh", positions={channel: places[1]})
+    stale = open_page(person, "stale", positions={channel: {**places[1], "epoch": "another"}})
+    fresh.heard(3)
+    assert fresh.data(channel) == [2, 3]
+    fresh.channel(channel, "recovered")
+    stale.channel(channel, "lost")
+    assert stale.data(channel) == []
+
+
+# --- How it gets through ---------------------------------------------------------------------
+
+
+def test_every_transport(open_page: Open, server: PushServer, person: str) -> None:
+    """Each on its own, with all that goes over it: both ways, and back after a loss."""
+    channel = f"chat:{person}"
+    tabs = []
+    for transport in TRANSPORTS:
+        tabs.append(open_page(person, transport, options={"transports": [transport]}))
+        assert tabs[-1].state("connected")["transport"] == transport
+    assert {found["transport"] for found in clients(server, person)} == {*TRANSPORTS}
+    for transport, tab in zip(TRANSPORTS, tabs, strict=True):
+        tab.run(f"push.publish({channel!r}, 'by {transport}')")
+        assert tab.run("push.rpc('hello', {})") == {"from": "the cms"}
+        assert len(tab.run(f"push.presence({channel!r})")) == len(TRANSPORTS)
+    said = [f"by {transport}" for transport in TRANSPORTS]
+    for tab in tabs:
+        tab.heard(said[-1])
+        tab.begin()
+    server.api("disconnect", user=person, disconnect=AGAIN)
+    for number in range(3):
+        server.publish(channel, number)
+    for tab in tabs:
+        assert tab.state("recovering")["code"] == AGAIN["code"]
+        assert tab.state("connected")["recovered"] is True
+        tab.heard(2)
+        assert tab.data(channel) == [0, 1, 2]
+    # Some pings later they are still there.
+    tabs[0].run("new Promise((resolve) => setTimeout(resolve, 4500))")
+    for tab in tabs:
+        assert len(tab.events("state")) == 2
+    *leaving, staying = tabs
+    for tab in leaving:
+        tab.do("close")
+    eventually("they are gone", lambda: len(clients(server, person)) == 1)
+    server.api("disconnect", user=person)
+    assert staying.state("denied")["code"] == 3503
+
+
+def test_proxies_that_swallow(open_page: Open, server: PushServer, cms: StubCms) -> None:
+    """One swallows WebSockets alone, the other all that is not a whole answer."""
+    for name in ("silenced", "held"):
+        cms.http.answers[name] = user(name, "news")
+    with SilentProxy(server.port) as silent, SilentProxy(server.port, holding=True) as holding:
+        held = open_page("held", "held", push=f"http://127.0.0.1:{holding.port}")
+        silenced = open_page("silenced", "silenced", push=f"http://127.0.0.1:{silent.port}")
+        assert silenced.state("connected")["transport"] == "http_stream"
+        assert silent.silenced == 1
+        server.publish("news", "through")
+        silenced.heard("through")
+        # The next page knows the way.
+        silenced.do("close")
+        again = open_page("silenced", "silenced", push=f"http://127.0.0.1:{silent.port}")
+        assert again.state("connected")["transport"] == "http_stream"
+        assert silent.silenced == 1
+        assert held.state("connected")["transport"] == "poll"
+        assert holding.silenced == 1
+        assert holding.held >= 2
+        server.publish("news", "in whole answers")
+        held.heard("in whole answers")
+
+
+# --- It comes back ---------------------------------------------------------------------------
+
+
+def test_offline_and_in_the_background(open_page: Open, server: PushServer, person: str) -> None:
+    channel = f"chat:{person}"
+    moving = open_page(person, "moving")
+    resting = open_page(person, "resting", options={"pauseHidden": 0.2})
+    for tab in (moving, resting):
+        tab.state("connected")
+        tab.begin()
+    moving.do("offline", person="moving", offline=True)
+    resting.do("hide", hidden=True)
+    assert moving.state("recovering")["reason"] == "offline"
+    assert resting.state("recovering")["reason"] == "hidden"
+    eventually("both are gone", lambda: not clients(server, person))
+    server.publish(channel, "while away")
+    moving.do("offline", person="moving", offline=False)
+    resting.do("hide", hidden=False)
+    for tab in (moving, resting):
+        assert tab.state("connected")["recovered"] is True
+        tab.heard("while away")
+        assert tab.data(channel) == ["while away"]
+
+
+def test_the_server_is_killed_and_comes_again(
+    open_page: Open, cms: StubCms, site: Site, person: str, tmp_path: Path
+) -> None:
+    channel = f"chat:{person}"
+    with make_push(tmp_path, cms, site, state_dir="state") as server:
+        tabs = [open_page(person, push=server.url) for _ in range(2)]
+        tabs.append(open_page(person, "polling", push=server.url, options={"transports": ["poll"]}))
+        for tab in tabs:
+            tab.state("connected")
+        server.publish(channel, "before")
+        for tab in tabs:
+            tab.heard("before")
+            tab.begin()
+        asked = len(cms.questions)
+        server.kill()
+        for tab in tabs:
+            tab.state("recovering")
+        server.start()
+        server.publish(channel, "after")
+        for tab in tabs:
+            assert tab.state("connected")["recovered"] is True
+            tab.heard("after")
+            assert tab.data(channel) == ["after"]
+        assert len(cms.questions) == asked
+        assert len(clients(server, person)) == 2
+
+
+def test_kick_and_logout_are_seen(open_page: Open, server: PushServer, cms: StubCms) -> None:
+    cms.http.answers["of-the-kicked"] = user("the-kicked", "news")
+    cms.http.answers["of-the-leaving"] = user("the-leaving", "news")
+    kicked = [open_page("of-the-kicked") for _ in range(2)]
+    leaving = [open_page("of-the-leaving") for _ in range(2)]
+    for tab in (*kicked, *leaving):
+        tab.state("connected")
+    server.api(
+        "disconnect", user="the-kicked", disconnect={"code": 4501, "reason": "closed for you"}
+    )
+    server.api("logout", token="of-the-leaving")
+    for tab in kicked:
+        denied = tab.state("denied")
+        assert (denied["code"], denied["reason"]) == (4501, "closed for you")
+    for tab in leaving:
+        assert tab.state("denied")["code"] == 3500
+    server.publish("news", "not for them")
+    for tab in (*kicked, *leaving):
+        assert tab.data("news") == []
+    kicked[0].begin()
+    kicked[0].run("push.reconnect()")
+    kicked[0].state("connected")
+    leaving[0].begin()
+    leaving[0].run("push.reconnect()")
+    assert leaving[0].state("denied")["code"] == 3500
+
+
 # --- One connection for all tabs -------------------------------------------------------------
 
 
-def clients(server: PushServer) -> int:
-    found: int = server.api("info")["nodes"][0]["num_clients"]
-    return found
-
-
-def test_twenty_tabs_are_one_connection(open_page: Open, server: PushServer) -> None:
-    tabs = [open_page() for _ in range(20)]
+def test_twenty_tabs_are_one_connection(open_page: Open, server: PushServer, cms: StubCms) -> None:
+    for name in ("of-many", "of-another"):
+        cms.http.answers[name] = user(name, "news")
+    tabs = [open_page("of-many") for _ in range(20)]
     ids = {tab.state("connected")["client"] for tab in tabs}
-    assert len(ids) == 1
-    assert clients(server) == 1
+    assert [found["client"] for found in clients(server, "of-many")] == [*ids]
     # Another login in the same browser does not share.
-    other = open_page("bob-token")
+    other = open_page("of-another")
     assert other.state("connected")["client"] not in ids
-    assert clients(server) == 2
     server.publish("news", "to all")
     for tab in (*tabs, other):
-        assert tab.heard("to all")["channel"] == "news"
+        tab.heard("to all")
         assert tab.data("news") == ["to all"]
 
 
-def test_the_tab_with_the_connection_dies_in_a_burst(open_page: Open, server: PushServer) -> None:
-    first = open_page()
+def test_the_tab_with_the_connection_dies_in_a_burst(
+    open_page: Open, server: PushServer, person: str
+) -> None:
+    channel = f"chat:{person}"
+    first = open_page(person)
     first.state("connected")
-    others = [open_page() for _ in range(3)]
+    others = [open_page(person) for _ in range(3)]
     for tab in others:
         tab.state("connected")
-    for number in range(30):
-        server.publish("news", number)
-        if number == 10:
-            others[0].heard(10)
-            first.browser.tell(do="crash", page=first.name)
+    with Burst(server, channel) as burst:
+        others[0].heard(5)
+        first.do("crash")
+        others[0].channel(channel, "recovered")
+        middle = burst.sent
+        # The one that waited longest has it now, and is closed by its user.
+        others.pop(0).do("close")
+        eventually("it goes on", lambda: burst.sent > middle + 5)
     for tab in others:
-        tab.heard(29)
-        assert tab.data("news") == list(range(30))
-    assert clients(server) == 1
+        tab.heard(burst.sent - 1)
+        assert tab.data(channel) == list(range(burst.sent))
+    assert len(clients(server, person)) == 1
+
+
+class Burst:
+    """Publishes numbers one after the other, in a thread; ``sent`` is how many."""
+
+    def __init__(self, server: PushServer, channel: str) -> None:
+        self._server = server
+        self._channel = channel
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._publish)
+        self.sent = 0
+
+    def _publish(self) -> None:
+        while not self._over.wait(0.01) and self.sent < 1000:
+            self._server.publish(self._channel, self.sent)
+            self.sent += 1
+
+    def __enter__(self) -> Burst:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_content_channels_belong_to_their_tabs(
+    open_page: Open, server: PushServer, person: str
+) -> None:
+    def readers() -> Any:
+        return server.api("content_users", channel="reading")["users"]
+
+    for token in ("of-first", "of-second"):
+        server.api("content_token", channel="reading", token=f"{person}-{token}")
+    first, second, third = (open_page(person) for _ in range(3))
+    for tab in (first, second, third):
+        tab.state("connected")
+    for tab, token in ((second, "of-first"), (third, "of-second")):
+        event = tab.run(f"push.subscribe('reading', {{token: '{person}-{token}'}})")
+        assert event["event"] == "subscribed"
+    forged = "push.subscribe('secret', {token: 'forged'}).catch((error) => error.code)"
+    assert first.run(forged) == 103
+    assert readers() == [person]
+    server.publish("reading", "to readers")
+    third.heard("to readers")
+    second.do("crash")
+    # The tab with the connection goes; its channels of other tabs go on.
+    first.do("close")
+    third.begin()
+    third.state("connected")
+    server.publish("reading", "to the one that is left")
+    third.heard("to the one that is left")
+    assert readers() == [person]
+    third.run("push.unsubscribe('reading')")
+    eventually("nobody reads", lambda: readers() == [])
+
+
+def test_who_is_online(open_page: Open, server: PushServer, cms: StubCms) -> None:
+    cms.http.answers["of-the-watcher"] = user("the-watcher", presence_to=[])
+    cms.http.answers["of-the-watched"] = user("the-watched", presence_to=["the-watcher"])
+    watchers = [open_page("of-the-watcher", "watcher") for _ in range(2)]
+    for tab in watchers:
+        tab.state("connected")
+    watched = open_page("of-the-watched", "watched")
+    watched.state("connected")
+    for tab in watchers:
+        tab.wait(
+            "presence", lambda event: event["of"] == {"event": "online", "user": "the-watched"}
+        )
+    assert watchers[1].run("push.online") == ["the-watched"]
+    late = open_page("of-the-watcher", "watcher")
+    late.state("connected")
+    assert late.run("push.online") == ["the-watched"]
+    watched.do("close")
+    for tab in watchers:
+        tab.wait(
+            "presence", lambda event: event["of"] == {"event": "offline", "user": "the-watched"}
+        )
+    assert late.run("push.online") == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.stream_support import CONNECT, PAGE, Poller, Reader, StreamServer, servers
 from twisted_push.errors import Disconnect
-from twisted_push.transports.stream.polls import ABSENCE, ANSWER_SIZE
+from twisted_push.transports.stream.polls import ABSENCE, ANSWER_SIZE, CUT
 
 Make = Callable[..., StreamServer]
 PING = b'{"id":7,"ping":{}}'
@@ -76,7 +76,7 @@ def test_the_first_poll_waits_for_the_cms(make_server: Make) -> None:
     assert poller.messages() == []
     assert poller.asked is not None
     poller.asked.wire.hang_up()
-    server.advance(ABSENCE)
+    server.advance(CUT)
     assert server.door.connections == 0
 
 
@@ -264,11 +264,11 @@ def test_a_poll_that_is_cut_may_be_followed_by_another(make_server: Make) -> Non
     poller = Poller(server).connected()
     poller.poll().wire.hang_up()
     server.publish("broadcast", 1)
-    server.advance(ABSENCE - 0.25)
+    server.advance(CUT - 0.25)
     poller.asked = None
     assert data_of(poller.told()) == [1]
     poller.poll().wire.hang_up()
-    server.advance(ABSENCE)
+    server.advance(CUT)
     assert server.session.closed
 
 

@@ -44,8 +44,11 @@ POLL = "poll"
 ANSWER_SIZE = 65536
 """Bytes after which nothing more is put into an answer."""
 
-ABSENCE = 10.0
-"""Seconds for which a client may have no poll here, before it counts as gone."""
+ABSENCE = 15.0
+"""Seconds that a client has for reading an answer and polling again, before it counts as gone."""
+
+CUT = 5.0
+"""Seconds that it has after a poll that was cut: mostly because its page was closed."""
 
 
 class _Poll(Struct):
@@ -176,7 +179,7 @@ class PollConnection:
         if web is self._parked:
             self._parked = None
             self.session.pause()
-            self._give_up_later()
+            self._give_up_later(CUT)
 
     def _answer(self) -> None:
         """Answer the parked poll with what waits. The last word is also the end."""
@@ -205,9 +208,9 @@ class PollConnection:
 
     # --- The end -----------------------------------------------------------------------------
 
-    def _give_up_later(self) -> None:
+    def _give_up_later(self, seconds: float = ABSENCE) -> None:
         self._stop_timer()
-        self._giving_up = self._clock.callLater(ABSENCE, self._end)
+        self._giving_up = self._clock.callLater(seconds, self._end)
 
     def _stop_timer(self) -> None:
         if self._giving_up is not None and self._giving_up.active():
