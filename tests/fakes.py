@@ -25,6 +25,7 @@ class FakeTransport:
     sent: list[bytes] = field(init=False, factory=list)
     closed_with: Disconnect | None = field(init=False, default=None)
     aborted: bool = field(init=False, default=False)
+    stuck: bool = field(init=False, default=False)
     ignored: int = field(init=False, default=0)
 
     def send(self, frame: bytes) -> None:
@@ -36,6 +37,9 @@ class FakeTransport:
             self.room -= 1
             if self.room <= 0 and self.receiver is not None:
                 self.receiver.pause()
+
+    def unsent(self) -> bool:
+        return self.stuck
 
     def close(self, disconnect: Disconnect) -> None:
         self.closed_with = disconnect

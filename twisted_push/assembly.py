@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
@@ -30,6 +31,8 @@ from twisted_push.stats import SiteStats
 from twisted_push.transports.clientscript import ClientScript, Script, ScriptAddresses
 from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
+from twisted_push.transports.fast import LeanFactory, Mux
+from twisted_push.transports.head import Head
 from twisted_push.transports.stream import (
     HTTP_STREAM,
     POLL,
@@ -42,7 +45,13 @@ from twisted_push.transports.stream import (
     event_frame,
     line_frame,
 )
-from twisted_push.transports.websocket import EchoReceiver, WebSocketEndpoint, text_frame
+from twisted_push.transports.websocket import (
+    Accept,
+    EchoReceiver,
+    Opening,
+    WebSocketEndpoint,
+    text_frame,
+)
 
 __all__ = ["Assembly"]
 
@@ -62,7 +71,8 @@ class Assembly:
         self.door = Door(self.nodes, config)
         self.public = Resource()
         self.backend = Resource() if config.backend_listen else self.public
-        self._endpoints: list[WebSocketEndpoint | EngineIoEndpoint] = []
+        self._endpoints: dict[bytes, WebSocketEndpoint | EngineIoEndpoint] = {}
+        self._lean = LeanFactory(self.door, reactor)
         self._add_native(config.debug_echo)
         if config.socketio_path:
             self._add_socketio(config.socketio_path)
@@ -74,8 +84,17 @@ class Assembly:
     def apply(self, config: Config) -> None:
         """Take the limits and proxies of a configuration that was read again."""
         self.door.config = config
-        for endpoint in self._endpoints:
+        self._lean.apply_limits()
+        for endpoint in self._endpoints.values():
             endpoint.apply_limits()
+
+    def mux(self, site: IProtocolFactory) -> Mux:
+        """Make what serves a port of browsers on the fast path; ``site`` serves what is left."""
+        return Mux(site, self._find_opening, self._lean, self._reactor)
+
+    def _find_opening(self, head: Head) -> Opening | None:
+        endpoint = self._endpoints.get(head.path)
+        return endpoint.opening(head) if endpoint is not None else None
 
     # --- Browsers ----------------------------------------------------------------------------
 
@@ -88,13 +107,14 @@ class Assembly:
         self._add_streams(accept_with)
         self._add_scripts()
         accept = accept_with(CentrifugalCodec(text_frame))
-        websocket = WebSocketEndpoint(self.door, accept, self._reactor)
-        self._endpoints.append(websocket)
-        _mount(self.public, "/connection/websocket", websocket)
+        self._add_websocket("/connection/websocket", accept)
         if debug_echo:
-            echo = WebSocketEndpoint(self.door, lambda _, peer: EchoReceiver(peer), self._reactor)
-            self._endpoints.append(echo)
-            _mount(self.public, "/debug/echo", echo)
+            self._add_websocket("/debug/echo", lambda _, peer: EchoReceiver(peer))
+
+    def _add_websocket(self, path: str, accept: Accept) -> None:
+        endpoint = WebSocketEndpoint(self.door, accept, self._reactor)
+        self._endpoints[path.encode("ascii")] = endpoint
+        _mount(self.public, path, endpoint)
 
     def _add_streams(self, accept_with: Callable[[CentrifugalCodec], AcceptStream]) -> None:
         """Add what clients fall back to where WebSocket does not get through."""
@@ -132,7 +152,8 @@ class Assembly:
             return session
 
         endpoint = EngineIoEndpoint(self.door, accept, self._reactor)
-        self._endpoints.append(endpoint)
+        for each in (path, f"{path}/"):
+            self._endpoints[each.encode("ascii")] = endpoint
         _mount(self.public, path, _SocketIo(endpoint))
 
     # --- The CMS -----------------------------------------------------------------------------

@@ -73,6 +73,9 @@ class ITransport(Interface):
     def send(frame: bytes) -> None:
         """Write a frame that the transport's codec made. Ignored once closing."""
 
+    def unsent() -> bool:
+        """Tell whether something that was sent has not left for the client yet."""
+
     def close(disconnect: Disconnect) -> None:
         """Close in good order with this code; give up on a peer that does not answer."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO, cast
 
 from attrs import evolve
+from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Service
 from twisted.application.strports import service as listen_service
 from twisted.internet.defer import Deferred, DeferredList
@@ -38,6 +39,8 @@ from twisted_push.ops.logs import observer
 from twisted_push.policy import Policy
 from twisted_push.sharedport import SharedPorts
 from twisted_push.systemd import Notifier
+from twisted_push.transports.fast import why_not
+from twisted_push.transports.ports import FittedEndpoint
 from twisted_push.web import GuardedSite
 
 __all__ = ["Options", "PushService", "makeService"]
@@ -121,6 +124,7 @@ class PushService(Service):
         self.assembly = Assembly(config, reactor)
         self.assembly.door.closed = "the server is starting"
         self.nodes = self.assembly.nodes
+        self._slow_because = why_not() if config.fast_path else ""
         self._ports = self._make_ports()
         self._watchdog = LoopingCall(notifier.alive)
         self._watchdog.clock = reactor
@@ -128,10 +132,10 @@ class PushService(Service):
     # --- Where it listens --------------------------------------------------------------------
 
     def _make_ports(self) -> Sequence[tuple[str, Service]]:
-        trees = [(endpoint, self.assembly.public) for endpoint in self.config.listen]
-        trees += [(endpoint, self.assembly.backend) for endpoint in self.config.backend_listen]
-        ports = [
-            (e, listen_service(e, self._site(tree), self._reactor_for(e))) for e, tree in trees
+        ports = [(e, self._browsers_port(e)) for e in self.config.listen]
+        backend = self._site(self.assembly.backend)
+        ports += [
+            (e, listen_service(e, backend, self._reactor)) for e in self.config.backend_listen
         ]
         if self._demo is not None:
             endpoint = f"tcp:{self._demo.demo_port}:interface=127.0.0.1"
@@ -139,9 +143,13 @@ class PushService(Service):
             ports.append((endpoint, listen_service(endpoint, demo, self._reactor)))
         return ports
 
-    def _reactor_for(self, endpoint: str) -> Any:
-        shares = self.config.reuse_port and endpoint in self.config.listen and is_tcp(endpoint)
-        return SharedPorts(self._reactor) if shares else self._reactor
+    def _browsers_port(self, endpoint: str) -> StreamServerEndpointService:
+        shares = self.config.reuse_port and is_tcp(endpoint)
+        reactor: Any = SharedPorts(self._reactor) if shares else self._reactor
+        port = listen_service(endpoint, self._site(self.assembly.public), reactor)
+        mux = self.assembly.mux if self.config.fast_path and not self._slow_because else None
+        port.endpoint = FittedEndpoint(port.endpoint, self.config.limits, mux)
+        return port
 
     def _site(self, tree: Resource) -> GuardedSite:
         return GuardedSite(tree, self._reactor, lambda: self.config.limits.max_body_size)
@@ -185,6 +193,8 @@ class PushService(Service):
         if self._notifier.watchdog is not None:
             self._watchdog.start(self._notifier.watchdog / 2)
         self._notifier.ready()
+        if self._slow_because:
+            _log.warn("no fast path, because these versions differ: {why}", why=self._slow_because)
         _log.info(
             "twisted_push {version} serves {sites} on {endpoints}",
             version=software_version(),
@@ -310,10 +320,14 @@ def _needing_restart(old: Config, new: Config) -> list[str]:
         "log_level",
         "log_format",
         "debug_echo",
+        "fast_path",
         "nodejs_path",
         "socketio_path",
     )
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
+    for name in ("send_buffer", "unacknowledged_timeout"):
+        if getattr(old.limits, name) != getattr(new.limits, name):
+            changed.append(f"limits.{name}")
     if set(old.sites) != set(new.sites):
         changed.append("sites")
     for name in set(old.sites) & set(new.sites):

@@ -136,6 +136,8 @@ class Session:
     notes: object | None = field(init=False, default=None, repr=False)
     _outbox: deque[_Kept] | None = field(init=False, default=None, repr=False)
     _outbox_bytes: int = field(init=False, default=0)
+    _begun: str | None = field(init=False, default=None, repr=False)
+    """The channel of which something is on its way since the transport said stop."""
 
     @allowed_at.default
     def _allowed_from_the_start(self) -> float:
@@ -192,6 +194,8 @@ class Session:
             return
         if self._outbox is None:
             self.transport.send(frame)
+            if self._outbox is not None:
+                self._begun = channel
             return
         if self.closed:
             return
@@ -227,10 +231,19 @@ class Session:
         self._outbox = left
         self._outbox_bytes = sum(len(frame) for frame, _, _ in left)
 
+    def withdraw(self, channel: str) -> None:
+        """Drop the connection if something is on its way of a channel that was taken away."""
+        if self._begun == channel and self.transport.unsent():
+            self.ending = True
+            self.transport.abort()
+
     def close_transport(self, disconnect: Disconnect) -> None:
-        """Say goodbye; nothing that is kept is sent any more."""
+        """Say goodbye; nothing that is kept is sent any more, and nothing that is on its way."""
         self._outbox = None
         self._outbox_bytes = 0
+        if self._begun is not None and self.transport.unsent():
+            self.transport.abort()
+            return
         for frame in self.codec.closing(disconnect):
             self.transport.send(frame)
         self.transport.close(disconnect)
@@ -270,8 +283,12 @@ class Session:
         if self.ending:
             return
         kept, self._outbox, self._outbox_bytes = self._outbox, None, 0
+        self._begun = None
         while kept and self._outbox is None:
-            self.transport.send(kept.popleft()[0])
+            frame, channel, _ = kept.popleft()
+            self.transport.send(frame)
+            if self._outbox is not None:
+                self._begun = channel
         if kept:
             self._outbox = kept
             self._outbox_bytes = sum(len(each[0]) for each in kept)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
 from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -20,6 +20,8 @@ from twisted.web.server import Request, Site
 from twisted_push.jsontext import encode
 
 __all__ = [
+    "IDLE_TIMEOUT",
+    "Asking",
     "GuardedRequest",
     "GuardedSite",
     "address_of",
@@ -110,13 +112,34 @@ class GuardedSite(Site):
         """Write nothing: what an operator must know is logged where it happens."""
 
 
-def header(request: Request, name: str) -> str | None:
+class Headers(Protocol):
+    """What is asked of `twisted.web.http_headers.Headers`."""
+
+    def getRawHeaders(self, name: bytes) -> Sequence[bytes] | None:
+        """Give the values of a header, None if it is not there."""
+
+    def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+        """Give all headers with their values."""
+
+
+class Asking(Protocol):
+    """What the door reads of a request: one of twisted.web, or one that is read before it."""
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The headers."""
+
+    def getClientAddress(self) -> IAddress:
+        """Give the address of the peer."""
+
+
+def header(request: Asking, name: str) -> str | None:
     """Give a header as text (ISO-8859-1); several of one name are joined by commas."""
     values = request.requestHeaders.getRawHeaders(name.encode("ascii"))
     return None if values is None else b", ".join(values).decode("latin-1")
 
 
-def bad_header(request: Request) -> str | None:
+def bad_header(request: Asking) -> str | None:
     """Say what is wrong with the headers of a request, None if nothing is.
 
     Control characters split headers in parsers further on; two of a name that may come only once
@@ -130,7 +153,7 @@ def bad_header(request: Request) -> str | None:
     return None
 
 
-def address_of(request: Request, trusted: Iterable[str]) -> str:
+def address_of(request: Asking, trusted: Iterable[str]) -> str:
     """Give the address of a client; X-Forwarded-For is believed from ``trusted`` networks only.
 
     A Unix socket is always a proxy's: whoever may connect to it was let in by its permissions.

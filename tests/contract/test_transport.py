@@ -18,7 +18,7 @@ from tests.fakes import FakeTransport
 from tests.unit.engineio_support import Client, EngineServer
 from tests.unit.node.support import World
 from tests.unit.stream_support import Poller, Reader, StreamServer
-from tests.unit.test_websocket import CLOSE, TEXT, Browser, Server
+from tests.unit.websocket_support import CLOSE, TEXT, Browser, Server
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
@@ -99,9 +99,9 @@ class Kind(Protocol):
 class WebSocketKind:
     """`twisted_push.transports.websocket`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fast: bool) -> None:
         self.receiver = Recorder()
-        self._server = Server(World(), accept=self._accept)
+        self._server = Server(World(), accept=self._accept, fast=fast)
         self._browser = Browser(self._server)
         assert self._browser.open() == 101
         self._browser.got()
@@ -149,7 +149,7 @@ class WebSocketKind:
 
     @property
     def gone(self) -> bool:
-        return self._browser.wire.disconnecting
+        return bool(self._browser.wire.ended)
 
 
 class FakeKind:
@@ -198,9 +198,9 @@ class FakeKind:
 class EngineIoWebSocketKind:
     """`twisted_push.transports.engineio` on WebSocket; ``upgraded`` from polling, or at once."""
 
-    def __init__(self, version: int, *, upgraded: bool) -> None:
+    def __init__(self, version: int, *, upgraded: bool, fast: bool = False) -> None:
         self.receiver = Recorder()
-        self._client = Client(EngineServer(accept=self._accept), version)
+        self._client = Client(EngineServer(accept=self._accept, fast=fast), version)
         if upgraded:
             self._client.open()
             self._client.change_over()
@@ -246,7 +246,7 @@ class EngineIoWebSocketKind:
 
     @property
     def gone(self) -> bool:
-        return self._wire.disconnecting
+        return bool(self._wire.ended)
 
 
 class EngineIoPollingKind:
@@ -405,13 +405,16 @@ class PollKind:
 
 
 KINDS: dict[str, Callable[[], Kind]] = {
-    "websocket": WebSocketKind,
+    "websocket": lambda: WebSocketKind(fast=False),
+    "websocket-fast": lambda: WebSocketKind(fast=True),
     "engineio-polling-3": lambda: EngineIoPollingKind(3),
     "engineio-polling-4": lambda: EngineIoPollingKind(4),
     "engineio-websocket-3": lambda: EngineIoWebSocketKind(3, upgraded=False),
     "engineio-websocket-4": lambda: EngineIoWebSocketKind(4, upgraded=False),
     "engineio-upgraded-3": lambda: EngineIoWebSocketKind(3, upgraded=True),
     "engineio-upgraded-4": lambda: EngineIoWebSocketKind(4, upgraded=True),
+    "engineio-fast-3": lambda: EngineIoWebSocketKind(3, upgraded=False, fast=True),
+    "engineio-upgraded-fast-4": lambda: EngineIoWebSocketKind(4, upgraded=True, fast=True),
     "sse": lambda: StreamKind("sse", "1.1"),
     "sse-http-1.0": lambda: StreamKind("sse", "1.0"),
     "http-stream": lambda: StreamKind("http_stream", "1.1"),

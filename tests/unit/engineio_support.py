@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 
 from tests.unit.node.support import World
-from tests.unit.test_websocket import CLOSE, TEXT, Browser, Wire, masked
+from tests.unit.websocket_support import CLOSE, TEXT, Browser, Port, masked
 from twisted_push.config import Config
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ConnectRequest
@@ -47,7 +46,7 @@ class Greeter:
             self.binaries += 1
 
 
-class EngineServer:
+class EngineServer(Port):
     """The public port of some sites, without a port."""
 
     def __init__(
@@ -56,8 +55,10 @@ class EngineServer:
         sites: int = 1,
         max_body: int = 100_000,
         accept: Callable[..., Any] | None = None,
+        fast: bool = False,
         **options: Any,
     ) -> None:
+        self.fast = fast
         names = [{"hosts": (f"site{n}.test",)} if sites > 1 else {} for n in range(sites)]
         self.worlds = [World(**{**name, **options}) for name in names]
         for world in self.worlds:
@@ -75,6 +76,10 @@ class EngineServer:
         root = Resource()
         root.putChild(b"socket.io", self.endpoint)
         self.site = GuardedSite(root, self.clock, lambda: max_body)
+
+    @property
+    def endpoints(self) -> Mapping[bytes, Any]:
+        return {b"/socket.io/": self.endpoint}
 
     def accept(self, node: Node, transport: ITransport, version: int) -> Session:
         session = node.accept(transport, self.codecs[version], self.dialect)
@@ -102,8 +107,7 @@ class EngineServer:
 
     def browser(self, **headers: str) -> Browser:
         """Give a browser that is about to open a WebSocket."""
-        server: Any = self
-        return Browser(server, **headers)
+        return Browser(self, **headers)
 
     def advance(self, seconds: float) -> None:
         for _ in range(int(seconds / 0.25)):
@@ -137,10 +141,7 @@ class Asked:
     def __init__(
         self, server: EngineServer, method: str, target: str, body: bytes, headers: dict[str, str]
     ) -> None:
-        peer = IPv4Address("TCP", headers.pop("peer", "192.0.2.1"), 1234)
-        self.wire: Any = Wire(peerAddress=peer)
-        self.wire.protocol = server.site.buildProtocol(peer)
-        self.wire.protocol.makeConnection(self.wire)
+        self.wire: Any = server.connect(headers.pop("peer", "192.0.2.1"))
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         given = {"Host": "push.test", **given}
         if method == "POST":

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 
 from tests.unit.engineio_support import Asked
 from tests.unit.node.support import World
-from tests.unit.test_websocket import Wire
+from tests.unit.websocket_support import Port, Wire
 from twisted_push.config import Config
 from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node
@@ -48,7 +48,7 @@ class StuckWire(Wire):
         self.closing = True
 
 
-class StreamServer:
+class StreamServer(Port):
     """The public port of some sites, without a port."""
 
     def __init__(
@@ -200,7 +200,7 @@ class Reader:
     def finished(self) -> bool:
         """Whether the body came to its proper end."""
         if self.version == "1.0":
-            return bool(self.wire.disconnecting)
+            return bool(self.wire.ended)
         return self._unchunked(self.wire.value().partition(b"\r\n\r\n")[2])[1]
 
     @staticmethod

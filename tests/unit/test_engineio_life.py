@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from tests.unit.engineio_support import Client, EngineServer, servers
-from tests.unit.test_websocket import BINARY, PING
+from tests.unit.websocket_support import BINARY, PING
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node

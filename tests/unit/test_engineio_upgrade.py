@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.engineio_support import Client, EngineServer, servers
-from tests.unit.test_websocket import BINARY
+from tests.unit.websocket_support import BINARY
 from twisted_push.errors import Disconnect
 from twisted_push.transports.engineio import message_frame
 from twisted_push.transports.engineio.polls import ANSWER_SIZE

@@ -20,7 +20,7 @@ from tests.unit.stream_support import (
     StuckWire,
     servers,
 )
-from tests.unit.test_websocket import Wire
+from tests.unit.websocket_support import Wire
 from twisted_push.errors import Disconnect
 from twisted_push.jsontext import one_line
 from twisted_push.transports.stream import event_frame, line_frame
@@ -158,7 +158,7 @@ def test_commands_that_are_not_let_in(
     [push] = reader.told()
     assert push["push"]["disconnect"]["code"] == code
     assert reader.finished
-    assert reader.wire.disconnecting
+    assert reader.wire.ended
     assert server.door.connections == 0
 
 
@@ -184,7 +184,7 @@ def test_too_much_to_begin_with(make_server: Make) -> None:
     assert Reader(server, "http_stream", fits + b" " * 300).status == 413
     assert server.stats.refused == {"too large a message": 3}
     # Of a longer address twisted.web itself cuts the connection.
-    assert Reader(server, "sse", b" " * 20_000).wire.disconnecting
+    assert Reader(server, "sse", b" " * 20_000).wire.ended
     assert len(server.sessions) == 2
 
 
@@ -196,9 +196,9 @@ def test_a_body_that_does_not_come(make_server: Make) -> None:
     wire.protocol.dataReceived(
         b"POST /connection/http_stream HTTP/1.1\r\nHost: push.test\r\nContent-Length: 50\r\n\r\n{"
     )
-    assert not wire.disconnecting
+    assert not wire.ended
     server.advance(REQUEST_DEADLINE)
-    assert wire.disconnecting
+    assert wire.ended
     assert server.sessions == []
 
 
@@ -310,7 +310,7 @@ def test_the_end_is_told(make_server: Make, kind: str, version: str) -> None:
     [push] = reader.told()
     assert push == {"push": {"disconnect": {"code": 4500, "reason": "closing time"}}}
     assert reader.finished
-    assert reader.wire.disconnecting
+    assert reader.wire.ended
     assert not reader.wire.aborted
     assert server.door.connections == 0
     assert server.timers() == 0
@@ -415,7 +415,7 @@ def test_without_end_it_is_a_flood(make_server: Make, kind: str) -> None:
     server = make_server(limits={"max_commands_per_second": 10})
     reader = Reader(server, kind).connected()
     for _ in range(25):
-        if not reader.wire.disconnecting:
+        if not reader.wire.ended:
             reader.give(b"x" * 1000)
     [push] = reader.told()
     assert push["push"]["disconnect"]["code"] == 3013
@@ -490,7 +490,7 @@ class _Life:
             self.server.clock.advance(0)
             return 3008
         for _ in range(250):
-            if not self.reader.wire.disconnecting:
+            if not self.reader.wire.ended:
                 self.reader.give(b"x")
         return 3013
 
@@ -512,5 +512,5 @@ def test_whatever_happens(kind: str, steps: list[str], end: str) -> None:
     assert numbers == list(range(len(numbers)))
     if taken:
         assert len(numbers) == life.published
-    assert life.reader.wire.disconnecting
+    assert life.reader.wire.ended
     life.server.end()

@@ -3,196 +3,36 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 
 from tests.unit.cms.support import the_reactor
-from tests.unit.node.support import World
-from twisted_push.config import Config
-from twisted_push.interfaces import ITransport
-from twisted_push.node.node import Node
-from twisted_push.protocols.centrifugal import CentrifugalCodec
-from twisted_push.transports.door import Door
-from twisted_push.transports.websocket import (
-    CLOSE_TIMEOUT,
-    EchoReceiver,
-    WebSocketEndpoint,
-    text_frame,
+from tests.unit.websocket_support import (
+    BINARY,
+    CLOSE,
+    CONNECT,
+    PATHS,
+    PING,
+    PONG,
+    TEXT,
+    Browser,
+    Make,
+    masked,
+    servers,
 )
-from twisted_push.web import IDLE_TIMEOUT, GuardedSite
-
-CONNECT = b'{"id":1,"connect":{}}'
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+from twisted_push.transports.fast import DirectTransport
+from twisted_push.transports.websocket import CLOSE_TIMEOUT, text_frame
 
 
-class Wire(StringTransport):
-    """A connection in memory whose end can be told in both directions."""
-
-    aborted = False
-    protocol: Any = None
-
-    def unregisterProducer(self) -> None:
-        """Forget the producer, if there is one: sockets do not complain either."""
-        if self.producer is not None:
-            super().unregisterProducer()
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self._end(ConnectionLost())
-
-    def loseConnection(self) -> None:
-        self._end(ConnectionDone())
-
-    def hang_up(self) -> None:
-        """End it as the peer."""
-        self._end(ConnectionLost())
-
-    def _end(self, why: Exception) -> None:
-        if not self.disconnecting:
-            self.disconnecting = True
-            self.disconnected = True
-            self.protocol.connectionLost(Failure(why))
-
-
-def masked(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
-    """Give a frame as a client sends it."""
-    first = bytes(((0x80 if fin else 0) | opcode,))
-    if len(payload) < 126:
-        head = first + bytes((0x80 | len(payload),))
-    elif len(payload) < 65536:
-        head = first + b"\xfe" + struct.pack("!H", len(payload))
-    else:
-        head = first + b"\xff" + struct.pack("!Q", len(payload))
-    return head + b"\0\0\0\0" + payload
-
-
-def read_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Give the frames of a server, with their opcodes."""
-    found = []
-    while data:
-        opcode, length, data = data[0] & 15, data[1], data[2:]
-        if length == 126:
-            [length], data = struct.unpack("!H", data[:2]), data[2:]
-        elif length == 127:
-            [length], data = struct.unpack("!Q", data[:8]), data[8:]
-        found.append((opcode, data[:length]))
-        data = data[length:]
-    return found
-
-
-class Server:
-    """The public port of some sites, without a port."""
-
-    def __init__(
-        self, *worlds: World, accept: Callable[..., Any] | None = None, **options: Any
-    ) -> None:
-        self.worlds = worlds
-        limits = worlds[0].limits
-        self.door = Door([world.node for world in worlds], Config(limits=limits, **options))
-        self.clock = worlds[0].clock
-        self.codec = CentrifugalCodec(text_frame)
-        self.endpoint = WebSocketEndpoint(self.door, accept or self.accept, self.clock)
-        root = Resource()
-        root.putChild(b"ws", self.endpoint)
-        root.putChild(b"echo", WebSocketEndpoint(self.door, self.echo, self.clock))
-        self.site = GuardedSite(root, self.clock, lambda: 1000)
-
-    def accept(self, node: Node, transport: ITransport) -> Any:
-        [world] = [world for world in self.worlds if world.node is node]
-        return node.accept(transport, self.codec, world.dialect)
-
-    def echo(self, node: Node, transport: ITransport) -> Any:
-        return EchoReceiver(transport)
-
-
-class Browser:
-    """One connection to a `Server`."""
-
-    def __init__(self, server: Server, address: str = "192.0.2.1", **headers: str) -> None:
-        self.server = server
-        self.wire = Wire(peerAddress=IPv4Address("TCP", address, 1234))
-        channel = server.site.buildProtocol(IPv4Address("TCP", address, 1234))
-        self.wire.protocol = channel
-        channel.makeConnection(self.wire)
-        self.headers = {
-            "Host": "push.test",
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-            "Sec-WebSocket-Version": "13",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-
-    def open(self, path: str = "/ws") -> int:
-        """Ask for the upgrade; give the status of the answer."""
-        lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in self.headers.items() if v)]
-        self.give("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
-        head, _, rest = self.wire.value().partition(b"\r\n\r\n")
-        self.head = head
-        self.wire.clear()
-        self.wire.write(rest)
-        return int(head.split()[1])
-
-    def give(self, data: bytes) -> None:
-        self.wire.protocol.dataReceived(data)
-
-    def send(self, payload: bytes, opcode: int = TEXT) -> None:
-        self.give(masked(payload, opcode))
-
-    def got(self) -> list[tuple[int, bytes]]:
-        found = read_frames(self.wire.value())
-        self.wire.clear()
-        return found
-
-    @property
-    def closed(self) -> tuple[int, str]:
-        """The close frame that was sent."""
-        [code] = [payload for opcode, payload in self.got() if opcode == CLOSE]
-        return struct.unpack("!H", code[:2])[0], code[2:].decode()
-
-
-@pytest.fixture
-def make_server() -> Any:
-    """Make servers; when their clients are gone nothing may be left."""
-    made: list[Server] = []
-
-    def make(*, sites: int = 1, trusted: tuple[str, ...] = (), **options: Any) -> Server:
-        worlds = []
-        for number in range(sites):
-            name = {"hosts": (f"site{number}.test",)} if sites > 1 else {}
-            world = World(**{**name, **options})
-            Deferred.fromCoroutine(world.start())
-            worlds.append(world)
-        made.append(Server(*worlds, trusted_proxies=trusted))
-        return made[-1]
-
-    yield make
-    for server in made:
-        for world in server.worlds:
-            for session in tuple(world.node.sessions):
-                transport: Any = session.transport
-                transport.transport.hang_up()
-        server.clock.advance(CLOSE_TIMEOUT)  # Those that do not answer a close.
-        server.clock.advance(IDLE_TIMEOUT)  # Those that were refused, and ask nothing more.
-        assert server.door.connections == 0
-        assert not server.door._by_address
-        for world in server.worlds:
-            ended = Deferred.fromCoroutine(world.end())
-            ended.addErrback(lambda failure: failure.raiseException())
-            assert ended.called
-
-
-Make = Callable[..., Server]
+@pytest.fixture(params=PATHS)
+def make_server(request: pytest.FixtureRequest) -> Iterator[Make]:
+    yield from servers(PATHS[request.param])
 
 
 # --- The door --------------------------------------------------------------------------------
@@ -273,7 +113,7 @@ def test_what_is_no_upgrade(make_server: Make) -> None:
     for broken in ("Sec_WebSocket_Key", "Connection", "Sec_WebSocket_Version"):
         browser = Browser(server, **{broken: ""})
         assert browser.open() in (400, 426)
-        assert browser.wire.disconnecting
+        assert browser.wire.ended
     assert Browser(server, Sec_WebSocket_Version="12").open() in (400, 426)
     assert server.door.connections == 0
 
@@ -414,7 +254,7 @@ def test_a_flood_of_frames_that_say_nothing(make_server: Make, frame: bytes) -> 
     browser.open()
     browser.give(masked(b"", fin=False))
     for _ in range(50):
-        if not browser.wire.disconnecting:
+        if not browser.wire.ended:
             browser.give(frame * 100)
     assert browser.closed[0] in (3013, 1008, 1009, 3501)
 
@@ -443,7 +283,7 @@ def test_the_server_closes(make_server: Make) -> None:
     assert server.door.connections == 1
     browser.send(struct.pack("!H", 3502), CLOSE)
     assert server.door.connections == 0
-    assert browser.wire.disconnecting
+    assert browser.wire.ended
 
 
 def test_a_peer_that_does_not_answer_the_close(make_server: Make) -> None:
@@ -455,7 +295,7 @@ def test_a_peer_that_does_not_answer_the_close(make_server: Make) -> None:
     browser.send(CONNECT)
     assert browser.got() == []
     server.clock.advance(CLOSE_TIMEOUT - 0.1)
-    assert not browser.wire.disconnecting
+    assert not browser.wire.ended
     server.clock.advance(0.1)
     assert browser.wire.aborted
     assert server.door.connections == 0
@@ -506,7 +346,9 @@ class Client(WebSocketClientProtocol):
 
 async def test_frames_of_every_length_are_what_autobahn_reads(make_server: Make) -> None:
     server = make_server(limits={"max_message_size": 70000})
-    port = the_reactor().listenTCP(0, server.site, interface="127.0.0.1")
+    port: Any = the_reactor().listenTCP(0, server.site, interface="127.0.0.1")
+    if server.fast:
+        port.transport, port.factory = DirectTransport, server.mux
     factory: Any = WebSocketClientFactory(f"ws://127.0.0.1:{port.getHost().port}/echo")
     factory.protocol = Client
     factory.noisy = False

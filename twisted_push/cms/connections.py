@@ -118,7 +118,7 @@ class _Wired:
     def __repr__(self) -> str:
         return repr(self._endpoint)
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         def unwrap(wire: Any) -> IProtocol:
             wrapped: IProtocol = wire.wrappedProtocol
             return wrapped

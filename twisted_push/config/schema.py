@@ -82,6 +82,10 @@ class Limits:
     ping_interval: float = setting(duration(least=1.0), "25s")
     pong_timeout: float = setting(duration(), "10s")
     shutdown_timeout: float = setting(duration(zero=True), "20s")
+    send_buffer: int = setting(size(), "64KiB")
+    """What the kernel keeps of what is sent to one client; it doubles that for its own use."""
+    unacknowledged_timeout: float = setting(duration(zero=True), "30s")
+    """How long a client may acknowledge nothing of what the kernel sent it."""
     max_commands_per_second: int = setting(integer(0), 100)
     """Per client, with bursts of twice as many."""
     max_channels_per_client: int = setting(integer(), 128)
@@ -212,6 +216,8 @@ class Config:
     log_level: str = setting(choice("debug", "info", "warn", "error", "critical"), "info")
     log_format: str = setting(choice("text", "json"), "text")
     debug_echo: bool = setting(boolean(), False)
+    fast_path: bool = setting(boolean(), True)
+    """Whether WebSockets on plain TCP go past Twisted's and Autobahn's slow parts."""
     nodejs_path: str = setting(names.url_path(), "/nodejs/")
     """Where Drupal's nodejs module posts; empty: nowhere."""
     socketio_path: str = setting(names.url_path(), "/socket.io")

@@ -54,6 +54,8 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # ping_interval = "25s"
 # pong_timeout = "10s"
 # shutdown_timeout = "20s"         # clients are told to come back, spread over this time
+# send_buffer = "64KiB"            # what the kernel keeps of what is sent to a client
+# unacknowledged_timeout = "30s"   # then a client whose network acknowledges nothing is dropped
 # max_commands_per_second = 100    # per client, with bursts of twice as many; 0: no limit
 # max_channels_per_client = 128
 # max_pending_commands = 256

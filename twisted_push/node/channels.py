@@ -154,7 +154,10 @@ class Channels:
     def take(self, session: Session, channel: str) -> None:
         """Take a channel from a client for the CMS, also one that it is only about to get."""
         self.arrivals.take(session, channel)
-        if self.leave(session, channel) is not None and session not in self.given:
+        if self.leave(session, channel) is None:
+            return
+        session.withdraw(channel)
+        if session not in self.given:
             session.deliver(session.codec.unsubscribed(channel, 2000, "server unsubscribe"))
 
     def end(self, session: Session, channel: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from attrs import frozen
 from twisted.logger import Logger
-from twisted.web.server import Request
 
 from twisted_push.config import Config
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
-from twisted_push.web import address_of, bad_header, header
+from twisted_push.web import Asking, address_of, bad_header, header
 
 __all__ = ["Door", "Entry", "Turned"]
 
@@ -56,18 +56,28 @@ class Door:
         """How many connections are open."""
         return self._open
 
-    def admit(self, request: Request, transport: str) -> Entry:
+    def look(self, request: Asking, transport: str, *, new: bool = True) -> Entry | None:
+        """Give what `admit` would (or `readmit`, if it is not ``new``); None, untold, if it raised.
+
+        For those who leave it to others to refuse.
+        """
+        try:
+            return self._find(request, transport, new=new)
+        except Turned:
+            return None
+
+    def admit(self, request: Asking, transport: str) -> Entry:
         """Let a request connect. Raises `Turned`; one line in the log says why."""
         return self._check(request, transport, new=True)
 
-    def readmit(self, request: Request, transport: str) -> Entry:
+    def readmit(self, request: Asking, transport: str) -> Entry:
         """Let in one more request of a client that is counted already. Raises as `admit`.
 
         While the server is stopping, too: such a client is yet to be told so.
         """
         return self._check(request, transport, new=False)
 
-    def allowed_origin(self, request: Request) -> str | None:
+    def allowed_origin(self, request: Asking) -> str | None:
         """Give the Origin of a request if it is one that `admit` lets in: for CORS."""
         origin, host = header(request, "Origin"), header(request, "Host")
         if not origin or not host or bad_header(request) is not None:
@@ -77,29 +87,38 @@ class Door:
                 return origin if node.context.policy.allows_origin(origin, host) else None
         return None
 
-    def _check(self, request: Request, transport: str, *, new: bool) -> Entry:
-        address = address_of(request, self.config.trusted_proxies)
-        node = None
+    def _check(self, request: Asking, transport: str, *, new: bool) -> Entry:
         try:
-            if new and self.closed:
-                raise Turned(503, self.closed)
-            host = self._check_form(request)
-            node = self._node_for(host)
-            self._check_origin(node, request, host)
-            if new:
-                self._check_room(address)
+            return self._find(request, transport, new=new)
         except Turned as turned:
-            _log.info(
-                "{site}: connection refused: {status} {reason}, from {address}",
-                site=node.context.name if node else "-",
-                status=turned.status,
-                reason=turned.reason,
-                address=address,
-            )
-            if node is not None:
-                node.context.stats.refused[turned.reason] += 1
+            self._tell(request, turned)
             raise
+
+    def _find(self, request: Asking, transport: str, *, new: bool) -> Entry:
+        if new and self.closed:
+            raise Turned(503, self.closed)
+        host = _host(request)
+        node = self._node_for(host)
+        self._check_origin(node, request, host)
+        address = address_of(request, self.config.trusted_proxies)
+        if new:
+            self._check_room(address)
         return Entry(node, ClientRequest(transport, address, host, _kept(request, node)))
+
+    def _tell(self, request: Asking, turned: Turned) -> None:
+        node = None
+        if turned.reason != self.closed:
+            with suppress(Turned):
+                node = self._node_for(_host(request))
+        _log.info(
+            "{site}: connection refused: {status} {reason}, from {address}",
+            site=node.context.name if node else "-",
+            status=turned.status,
+            reason=turned.reason,
+            address=address_of(request, self.config.trusted_proxies),
+        )
+        if node is not None:
+            node.context.stats.refused[turned.reason] += 1
 
     def enter(self, entry: Entry) -> None:
         """Count a connection in."""
@@ -114,22 +133,13 @@ class Door:
         if not self._by_address[address]:
             del self._by_address[address]
 
-    def _check_form(self, request: Request) -> str:
-        fault = bad_header(request)
-        if fault is not None:
-            raise Turned(400, fault)
-        host = header(request, "Host")
-        if not host:
-            raise Turned(400, "no Host header")
-        return host
-
     def _node_for(self, host: str) -> Node:
         for node in self._nodes:
             if node.context.policy.serves_host(host):
                 return node
         raise Turned(421, "no site of this host name")
 
-    def _check_origin(self, node: Node, request: Request, host: str) -> None:
+    def _check_origin(self, node: Node, request: Asking, host: str) -> None:
         if not node.context.policy.allows_origin(header(request, "Origin"), host):
             raise Turned(403, "origin not allowed")
 
@@ -142,7 +152,18 @@ class Door:
             raise Turned(429, "too many connections from this address")
 
 
-def _kept(request: Request, node: Node) -> dict[str, str]:
+def _host(request: Asking) -> str:
+    """Give the host that a request is for. Raises `Turned` where its headers have a fault."""
+    fault = bad_header(request)
+    if fault is not None:
+        raise Turned(400, fault)
+    host = header(request, "Host")
+    if not host:
+        raise Turned(400, "no Host header")
+    return host
+
+
+def _kept(request: Asking, node: Node) -> dict[str, str]:
     """Give the headers that callbacks may forward, by lower-case name."""
     callback = node.context.policy.site.callback
     wanted = {*_FORWARDED, *(n.lower() for n in callback.forward_headers)} if callback else ()

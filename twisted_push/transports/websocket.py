@@ -8,9 +8,10 @@ done; its timers run on the global reactor, so those that tests could leave behi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
+from attrs import frozen
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -25,13 +26,16 @@ from twisted_push.interfaces import ITransport, Receiver
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
+from twisted_push.transports.head import Head
 from twisted_push.web import answer
 
 __all__ = [
     "Accept",
     "EchoReceiver",
+    "Opening",
     "PushWebSocketFactory",
     "WebSocketEndpoint",
+    "announces_binary",
     "frame_payloads",
     "text_frame",
 ]
@@ -46,6 +50,14 @@ Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
 
 _TEXT, _BINARY = b"\x81", b"\x82"
+
+
+@frozen
+class Opening:
+    """How a request that was let in becomes a WebSocket: ``accept`` makes its receiver."""
+
+    entry: Entry
+    accept: Accept
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -63,6 +75,11 @@ def frame_payloads(frames: bytes) -> Iterator[bytes]:
             length, start = int.from_bytes(frames[start : start + size]), start + size
         yield frames[start : start + length]
         start += length
+
+
+def announces_binary(protocols: Iterable[str]) -> bool:
+    """Tell whether a client that asks for these subprotocols sends binary messages."""
+    return "centrifuge-protobuf" in protocols
 
 
 def _frame(opcode: bytes, payload: bytes) -> bytes:
@@ -91,6 +108,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self._binary = False
         self._continued = False
         self._entered = False
+        self._full = False
 
     @property
     def request(self) -> ClientRequest:
@@ -103,6 +121,9 @@ class PushWebSocket(WebSocketServerProtocol):
     def send(self, frame: bytes) -> None:
         if self.state == self.STATE_OPEN:
             self.transport.write(frame)
+
+    def unsent(self) -> bool:
+        return self._full
 
     def close(self, disconnect: Disconnect) -> None:
         if self.state != self.STATE_OPEN:
@@ -121,7 +142,7 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def onConnect(self, request: Any) -> None:
         """Agree on no subprotocol; notice one that announces binary messages."""
-        self._binary = "centrifuge-protobuf" in request.protocols
+        self._binary = announces_binary(request.protocols)
 
     def onOpen(self) -> None:
         assert self.entry is not None
@@ -163,11 +184,13 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def pauseProducing(self) -> None:
         """The socket's buffer is full. Called again and again."""
+        self._full = True
         if self._receiver is not None:
             self._receiver.pause()
 
     def resumeProducing(self) -> None:
         """The socket's buffer is empty."""
+        self._full = False
         if self._receiver is not None and self.state == self.STATE_OPEN:
             self._receiver.resume()
 
@@ -197,9 +220,14 @@ class PushWebSocket(WebSocketServerProtocol):
         return going_on
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.forget()
+
+    def forget(self) -> None:
+        """Free everything: the connection is gone."""
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
-        super().connectionLost(reason)
+        self._giving_up = None
         if self._entered and self.entry is not None:
             self._entered = False
             self.factory.door.leave(self.entry)
@@ -220,13 +248,13 @@ class PushWebSocketFactory(WebSocketServerFactory):
         self.clock = clock
         self.apply_limits()
 
-    def upgrade(self, request: Request, entry: Entry, accept: Accept) -> bytes | int:
+    def upgrade(self, request: Request, opening: Opening) -> bytes | int:
         """Hand the connection of a request that was let in over to Autobahn."""
         transport: Any = request.channel.transport
         if transport is not None:
             # twisted.web's channel stays the producer otherwise, and no other can be registered.
             transport.unregisterProducer()
-        upgrade = _Upgrade(self, entry, accept)
+        upgrade = _Upgrade(self, opening)
         result: bytes | int = WebSocketResource(upgrade).render(request)
         return result
 
@@ -279,21 +307,25 @@ class WebSocketEndpoint(Resource):
             if turned.status in (429, 503):
                 request.setHeader(b"Retry-After", b"5")
             return answer(request, turned.status, turned.reason.encode("ascii") + b"\n")
-        return self._factory.upgrade(request, entry, self._accept)
+        return self._factory.upgrade(request, Opening(entry, self._accept))
+
+    def opening(self, head: Head) -> Opening | None:
+        """Give how a request that asks for a WebSocket is let in; None if it is not."""
+        entry = self._door.look(head, "websocket")
+        return Opening(entry, self._accept) if entry is not None else None
 
 
 class _Upgrade:
     """Stands in for the factory for one request, whose entry its protocol is given."""
 
-    def __init__(self, factory: PushWebSocketFactory, entry: Entry, accept: Accept) -> None:
+    def __init__(self, factory: PushWebSocketFactory, opening: Opening) -> None:
         self._factory = factory
-        self._entry = entry
-        self._accept = accept
+        self._opening = opening
 
     def buildProtocol(self, address: IAddress) -> PushWebSocket:
         protocol = cast("PushWebSocket", self._factory.buildProtocol(address))
-        protocol.entry = self._entry
-        protocol.accept = self._accept
+        protocol.entry = self._opening.entry
+        protocol.accept = self._opening.accept
         return protocol
 
 

@@ -145,6 +145,9 @@ class Connection:
         elif self._polls.parked:
             self._answer()
 
+    def unsent(self) -> bool:
+        return self._socket is not None and self._socket.unsent()
+
     def close(self, disconnect: Disconnect) -> None:
         if self._phase is not Phase.OPEN:
             return

@@ -15,7 +15,6 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_push.errors import ProtocolError
 from twisted_push.interfaces import ITransport, Receiver
-from twisted_push.node.node import Node
 from twisted_push.protocols.engineio import decode_payload, error_body
 from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.engineio.connection import (
@@ -26,7 +25,8 @@ from twisted_push.transports.engineio.connection import (
     Connections,
 )
 from twisted_push.transports.engineio.sockets import Carrier, Probe
-from twisted_push.transports.websocket import PushWebSocketFactory
+from twisted_push.transports.head import Head
+from twisted_push.transports.websocket import Opening, PushWebSocketFactory
 from twisted_push.web import GuardedRequest, answer, header
 
 __all__ = ["AcceptEngineIo", "EngineIoEndpoint"]
@@ -88,6 +88,15 @@ class EngineIoEndpoint(Resource):
         except _Bad as bad:
             return _refused(request, 400, bad.code)
 
+    def opening(self, head: Head) -> Opening | None:
+        """Give how a request that asks for a WebSocket is let in; None if it is not."""
+        try:
+            asked = _read_query(head)
+            entry = self._door.look(head, WEBSOCKET, new=not asked.sid)
+            return self._opening(entry, asked) if entry is not None else None
+        except _Bad:
+            return None
+
     def _allow_page(self, request: Request) -> None:
         """Let the page that asks read the answer, if its origin may connect."""
         request.setHeader(b"Vary", b"Origin")
@@ -108,15 +117,21 @@ class EngineIoEndpoint(Resource):
         if request.method != b"GET":
             raise _Bad(_BAD_METHOD)
         if asked.websocket:
-            return self._begin_on_websocket(request, entry, asked.version)
+            return self._factory.upgrade(request, self._opening(entry, asked))
         self._open(entry, asked.version).poll(request)
         return NOT_DONE_YET
 
-    def _begin_on_websocket(self, request: Request, entry: Entry, version: int) -> bytes | int:
-        def accept(node: Node, socket: ITransport) -> Receiver:
-            return Carrier(self._open(entry, version, socket))
+    def _opening(self, entry: Entry, asked: _Asked) -> Opening:
+        """Give how a WebSocket begins a connection, or is tried for one. Raises `_Bad`."""
+        if not asked.sid:
+            return Opening(entry, lambda _, socket: self._begin_on(socket, entry, asked.version))
+        connection = self._find(entry, asked)
+        if not connection.upgradable:
+            raise _Bad(_BAD_REQUEST)
+        return Opening(entry, lambda _, socket: Probe(connection, socket, self._clock))
 
-        return self._factory.upgrade(request, entry, accept)
+    def _begin_on(self, socket: ITransport, entry: Entry, version: int) -> Receiver:
+        return Carrier(self._open(entry, version, socket))
 
     def _open(self, entry: Entry, version: int, socket: ITransport | None = None) -> Connection:
         connection = Connection(
@@ -132,28 +147,24 @@ class EngineIoEndpoint(Resource):
 
     # --- One that is known -------------------------------------------------------------------
 
-    def _go_on(self, request: Request, entry: Entry, asked: _Asked) -> bytes | int:
+    def _find(self, entry: Entry, asked: _Asked) -> Connection:
+        """Give the connection that a request is for. Raises `_Bad`."""
         connection = self._connections.get((entry.node, asked.sid))
         if connection is None:
             raise _Bad(_SID_UNKNOWN)
         if asked.version != connection.version or connection.upgraded:
             raise _Bad(_BAD_REQUEST)
+        return connection
+
+    def _go_on(self, request: Request, entry: Entry, asked: _Asked) -> bytes | int:
         if asked.websocket:
-            return self._probe(request, entry, connection)
+            return self._factory.upgrade(request, self._opening(entry, asked))
+        connection = self._find(entry, asked)
         if request.method == b"GET":
             return self._poll(request, connection)
         if request.method == b"POST":
             return self._post(request, connection)
         raise _Bad(_BAD_REQUEST)
-
-    def _probe(self, request: Request, entry: Entry, connection: Connection) -> bytes | int:
-        if not connection.upgradable:
-            raise _Bad(_BAD_REQUEST)
-
-        def accept(node: Node, socket: ITransport) -> Receiver:
-            return Probe(connection, socket, self._clock)
-
-        return self._factory.upgrade(request, entry, accept)
 
     def _poll(self, request: Request, connection: Connection) -> int:
         if connection.polled:
@@ -181,7 +192,7 @@ class EngineIoEndpoint(Resource):
         return answer(request, 200, b"ok", "text/html")
 
 
-def _read_query(request: Request) -> _Asked:
+def _read_query(request: Request | Head) -> _Asked:
     """Read what a request asks for. Raises `_Bad`."""
     transport = _argument(request, b"transport")
     if transport not in ("polling", "websocket"):
@@ -197,7 +208,7 @@ def _read_query(request: Request) -> _Asked:
     return _Asked(version, websocket, _argument(request, b"sid"))
 
 
-def _argument(request: Request, name: bytes) -> str:
+def _argument(request: Request | Head, name: bytes) -> str:
     """Give a value of the query, the first of its name; empty if there is none."""
     values: list[bytes] = request.args.get(name, [b""])
     return values[0].decode("latin-1")

@@ -78,6 +78,7 @@ class StreamConnection:
         self._clock: IReactorTime = clock
         self._open = True
         self._gone = False
+        self._full = False
         self._giving_up: IDelayedCall | None = None
 
     def open(self, accept: AcceptStream, commands: bytes) -> None:
@@ -98,6 +99,9 @@ class StreamConnection:
         if self._open:
             self._web.write(frame)
 
+    def unsent(self) -> bool:
+        return self._full
+
     def close(self, disconnect: Disconnect) -> None:
         if not self._open:
             return
@@ -116,11 +120,13 @@ class StreamConnection:
 
     def pauseProducing(self) -> None:
         """The socket's buffer is full. Called again and again."""
+        self._full = True
         if self._open:
             self.session.pause()
 
     def resumeProducing(self) -> None:
         """The socket's buffer is empty."""
+        self._full = False
         if self._open:
             self.session.resume()
 

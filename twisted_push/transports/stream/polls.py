@@ -121,6 +121,9 @@ class PollConnection:
         elif self._parked is not None:
             self._answer()
 
+    def unsent(self) -> bool:
+        return False  # What is told is an answer, and that is whole.
+
     def close(self, disconnect: Disconnect) -> None:
         if self._phase is not Phase.OPEN:
             return

@@ -1,0 +1,14 @@
+"""WebSockets on plain TCP, fast and lean: what costs little is done here, the rest by Autobahn.
+
+Everything here leans on private parts of Twisted and Autobahn, each named where it is used. When
+the server starts, `check` tries them; with versions that differ, the plain path serves, which
+leans on public interfaces alone: `twisted_push.transports.websocket` on twisted.web. So it does on
+TLS, on Unix sockets and behind HAProxy, and where ``fast_path`` is off.
+"""
+
+from twisted_push.transports.fast.check import why_not
+from twisted_push.transports.fast.mux import Mux
+from twisted_push.transports.fast.transport import DirectTransport
+from twisted_push.transports.fast.websocket import LeanFactory, LeanWebSocket
+
+__all__ = ["DirectTransport", "LeanFactory", "LeanWebSocket", "Mux", "why_not"]

@@ -1,0 +1,121 @@
+"""The head of a request to open a WebSocket, as browsers send it.
+
+`read_head` knows only what is beyond doubt. Anything else - a strange line, a header that comes
+twice, a body, an old version of the protocol - is none of its business: twisted.web and Autobahn
+read it, and answer what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from urllib.parse import parse_qs
+
+from twisted.internet.interfaces import IAddress
+
+__all__ = ["MAX_HEAD", "Head", "read_head"]
+
+MAX_HEAD = 16384
+"""Bytes; what is longer is left to twisted.web, which has this limit, too."""
+
+_REQUEST = re.compile(rb"GET (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n")
+_HEADERS = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\x84\x86-\xff]*\r\n){3,100}\r\n"
+)
+_HOST = re.compile(rb"(?:[^:\[\]/@, ]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(rb"(?i:null|[a-z][a-z0-9+.-]*://[a-z0-9._-]+(?::[0-9]{1,5})?)")
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+
+class Head:
+    """A request that may be answered with 101, if the door lets it in.
+
+    It has what is read of a `twisted.web.server.Request`: ``method``, ``args``,
+    ``requestHeaders`` and ``getClientAddress``.
+    """
+
+    method = b"GET"
+
+    def __init__(
+        self, path: bytes, query: bytes, headers: dict[bytes, bytes], peer: IAddress
+    ) -> None:
+        self.path = path
+        self._query = query
+        self._headers = headers
+        self._peer = peer
+
+    @property
+    def requestHeaders(self) -> Head:
+        """It has the methods of `twisted.web.http_headers.Headers` that are used."""
+        return self
+
+    def getRawHeaders(self, name: bytes) -> list[bytes] | None:
+        """Give the values of a header: one, or None."""
+        value = self._headers.get(name.lower())
+        return None if value is None else [value]
+
+    def getAllRawHeaders(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        """Give all headers, by small name."""
+        for name, value in self._headers.items():
+            yield name, [value]
+
+    def getClientAddress(self) -> IAddress:
+        """Give the address of the peer."""
+        return self._peer
+
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:
+        """What the query holds, as twisted.web reads it."""
+        return parse_qs(self._query, keep_blank_values=True)
+
+    @property
+    def key(self) -> str:
+        """What the answer proves to have read."""
+        return self._headers[b"sec-websocket-key"].decode("ascii")
+
+    @property
+    def protocols(self) -> list[str]:
+        """The subprotocols that the client would speak."""
+        return _tokens(self._headers.get(b"sec-websocket-protocol", b"").decode("latin-1"))
+
+
+def _tokens(value: str) -> list[str]:
+    return [token.strip() for token in value.split(",")] if value else []
+
+
+def read_head(data: bytes, peer: IAddress) -> tuple[Head, bytes] | None:
+    """Read a whole head; give it with what came behind it. None: twisted.web must see to it."""
+    request = _REQUEST.match(data)
+    if request is None:
+        return None
+    found = _HEADERS.match(data, request.end(), MAX_HEAD)
+    if found is None:
+        return None
+    headers: dict[bytes, bytes] = {}
+    for line in found[0][:-4].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in headers:
+            return None
+        headers[name] = value.strip(b" \t")
+    if not _is_opening(headers):
+        return None
+    path, _, query = request[1].partition(b"?")
+    return Head(path, query, headers, peer), data[found.end() :]
+
+
+def _is_opening(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether Autobahn would find nothing amiss, by stricter rules than its own."""
+    get = headers.get
+    protocols = _tokens(get(b"sec-websocket-protocol", b"").decode("latin-1"))
+    return (
+        get(b"upgrade", b"").lower() == b"websocket"
+        and "upgrade" in _tokens(get(b"connection", b"").decode("latin-1").lower())
+        and get(b"sec-websocket-version") == b"13"
+        and _KEY.fullmatch(get(b"sec-websocket-key", b"")) is not None
+        and _HOST.fullmatch(get(b"host", b"")) is not None
+        and _ORIGIN.fullmatch(get(b"origin", b"null")) is not None
+        and len(set(protocols)) == len(protocols)
+        and not (b"content-length" in headers or b"transfer-encoding" in headers)
+    )

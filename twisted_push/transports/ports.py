@@ -1,0 +1,68 @@
+"""How ports are set up: what the kernel keeps for a client, and who serves it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.tcp import Port
+from zope.interface import implementer
+
+from twisted_push.config import Limits
+from twisted_push.transports.fast.mux import Mux
+from twisted_push.transports.fast.transport import DirectTransport
+
+__all__ = ["FittedEndpoint"]
+
+_MOST = 2**31 - 1
+"""The largest number that a socket takes."""
+
+MakeMux = Callable[[IProtocolFactory], Mux]
+
+
+@implementer(IStreamServerEndpoint)
+class FittedEndpoint:
+    """An endpoint whose ports are set up before they accept anybody.
+
+    Connections take over what is set for the socket that listens. A port of plain TCP is served
+    on the fast path if there is one (``make_mux``); there is none on others: see `fast`.
+    """
+
+    def __init__(
+        self, endpoint: IStreamServerEndpoint, limits: Limits, make_mux: MakeMux | None
+    ) -> None:
+        self._endpoint = endpoint
+        self._limits = limits
+        self._make_mux = make_mux
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen, and set up the port. Fails as the endpoint does."""
+        listening: Deferred[IListeningPort] = self._endpoint.listen(protocolFactory)
+
+        def fit(port: IListeningPort) -> IListeningPort:
+            if isinstance(port, Port) and port.addressFamily != socket.AF_UNIX:
+                self._fit(port, protocolFactory)
+            return port
+
+        return listening.addCallback(fit)
+
+    def _fit(self, port: Port, factory: IProtocolFactory) -> None:
+        _set_options(port.socket, self._limits)
+        # TLS and HAProxy's protocol put a factory of their own before ours.
+        if self._make_mux is not None and type(port) is Port and port.factory is factory:
+            port.transport = DirectTransport
+            port.factory = self._make_mux(factory)
+
+
+def _set_options(listener: socket.socket, limits: Limits) -> None:
+    """Bound what the kernel keeps for a client, and for how long."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(limits.send_buffer, _MOST))
+    if hasattr(socket, "TCP_USER_TIMEOUT") and limits.unacknowledged_timeout:
+        milliseconds = min(round(limits.unacknowledged_timeout * 1000), _MOST)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
