@@ -14,6 +14,7 @@ from tests.e2e.server import KEY, TOKEN_SECRET, Dialogue, PushServer, make_serve
 
 HERE = Path(__file__).parent
 NODE_PACKAGES = (
+    "axe-core",
     "centrifuge",
     "eventsource",
     "playwright-core",

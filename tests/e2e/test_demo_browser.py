@@ -97,22 +97,28 @@ def test_demo_starts_where_its_ports_are_taken(tmp_path: Path) -> None:
             each.close()
 
 
-@pytest.mark.node
-@pytest.mark.browser
-def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
+def run(script: str, demo: Demo, node: str, chromium: str) -> dict[str, Any]:
+    """Run a script of js/ in which people use the demo; give what they saw."""
     finished = subprocess.run(
-        bound([node, str(HERE / "js" / "demo.mjs"), demo.address(), chromium]),
+        bound([node, str(HERE / "js" / script), demo.address(), chromium]),
         cwd=HERE,
         env=environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=90,
+        timeout=110,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr + demo.log
     found: dict[str, Any] = json.loads(finished.stdout)
+    return found
 
-    assert found["channels"] == ["article:1", "broadcast", "user:bob"]
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
+    found = run("demo.mjs", demo, node, chromium)
+
+    assert found["channels"] == ["article:1", "broadcast", "chat:lobby", "user:bob"]
     assert found["bobMayEdit"] is False
     # The article changed, on a page that was not loaded again, and as text: nothing is markup.
     assert found["titleBefore"] == "The page that never needs a reload"
@@ -124,12 +130,43 @@ def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
     # A message to everybody, and one to Alice alone.
     assert found["toasts"] == ["Lunch is <ready>"] * 2
     assert found["privateToBob"] is False
+    # The chat: who is typing is told to the others alone, and each line comes once.
+    lines = [("Bob", "Is <anybody> here?"), ("Alice", "Yes")]
+    whose = {"Alice": ["theirs", "mine"], "Bob": ["mine", "theirs"]}
+    at_alice, at_bob = (
+        [[side, *line] for side, line in zip(whose[name], lines, strict=True)]
+        for name in ("Alice", "Bob")
+    )
+    assert found["chat"] == [at_alice, at_bob]
+    assert found["chatAfterReload"] == at_bob
+    assert found["bobIsTypingAtBob"] == ""
+    assert found["inputAfterwards"] == ""
+    assert found["whileAway"] is False
+    assert found["carried"] == ["WebSocket", "Long polling", "WebSocket", "WebSocket"]
+    # The log of the site.
+    assert found["logHas"] == ["saved “News <b>of</b> today & tomorrow”."]
+    assert found["pausedLines"] == 1
+    assert found["notices"] == 0
     # The kick.
     assert "disconnected by an administrator" in found["banner"]
     assert found["status"] == "Disconnected"
-    assert found["stateLater"] == "disconnected"
+    assert found["stateLater"] == "denied"
     assert found["aliceIsStill"] == "connected"
+    # The logout.
+    assert len(set(found["clients"])) == 1
+    assert found["reloadedAtTheEnd"] is False
     assert found["complaints"] == []
 
     assert demo.stop() in (0, 143, -15)
     assert "Traceback" not in demo.log
+
+
+@pytest.mark.node
+@pytest.mark.browser
+def test_everybody_can_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
+    """axe-core finds nothing on any page, in light and dark colors, on a phone and wide."""
+    found = run("demo_axe.mjs", demo, node, chromium)
+
+    assert {page: checked["wrong"] for page, checked in found.items() if checked["wrong"]} == {}
+    assert len(found) == 24
+    assert all(checked["passed"] > 10 for checked in found.values())

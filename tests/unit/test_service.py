@@ -103,6 +103,9 @@ def test_the_demo(parse: Parse) -> None:
     [demo] = settings.config.sites.values()
     assert demo.callback.dialect == "connect"
     assert demo.callback.url.startswith(settings.url)
+    assert demo.callback.rpc_url.startswith(settings.url)
+    kept = {namespace.prefix: namespace.recover for namespace in demo.namespaces}
+    assert kept == dict.fromkeys(("article:", "chat:", "user:", "watchdog", "broadcast"), True)
     assert f"http://localhost:{settings.demo_port}" in demo.allowed_origins
     assert len(settings.key) >= 32
     assert settings.key not in repr(settings)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -30,6 +30,9 @@ MAX_ANSWER = 4 * 1024 * 1024
 
 TIMEOUT = 5.0
 """Seconds that a request may take from its first byte to the last of the answer."""
+
+PAGE_TIMEOUT = 1.0
+"""The same for a request that a page waits for which could do without."""
 
 _FAR_FUTURE = 1e11
 
@@ -94,9 +97,16 @@ class PushApi:
 
     key: str = attrs.field(repr=False)
 
-    async def publish(self, channel: str, data: Mapping[str, object]) -> None:
-        """Send *data* to everybody in *channel*."""
-        await self.call("publish", {"channel": channel, "data": dict(data)})
+    async def publish(self, channel: str, data: Mapping[str, object], *, keep: bool = True) -> None:
+        """Send *data* to everybody in *channel*; those who come later get it if it is kept."""
+        body: dict[str, object] = {"channel": channel, "data": dict(data)}
+        await self.call("publish", body if keep else {**body, "skip_history": True})
+
+    async def positions(self, channels: Sequence[str]) -> dict[str, Any]:
+        """Tell where the channels stand: from there a page goes on that is rendered now."""
+        result = await self.call("position", {"channels": list(channels)}, timeout=PAGE_TIMEOUT)
+        positions = result.get("positions")
+        return positions if isinstance(positions, dict) else {}
 
     async def disconnect(self, user: str) -> None:
         """Close every connection of *user*, and tell the pages to stay away."""
@@ -114,14 +124,16 @@ class PushApi:
             return []
         return [Connection.from_json(entry) for entry in entries if isinstance(entry, dict)]
 
-    async def call(self, method: str, body: Mapping[str, object]) -> dict[str, Any]:
+    async def call(
+        self, method: str, body: Mapping[str, object], *, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
         """Make one request and return its result."""
         request = Deferred.fromCoroutine(self._post(method, body))
-        request.addTimeout(TIMEOUT, self.clock)
+        request.addTimeout(timeout, self.clock)
         try:
             status, answer = await request
         except (CancelledError, ConnectingCancelledError, TimeoutError):
-            _log.warn("push API {method}: no answer in {seconds} s", method=method, seconds=TIMEOUT)
+            _log.warn("push API {method}: no answer in {seconds} s", method=method, seconds=timeout)
             raise PushUnavailable("no answer in time") from None
         except PushError:
             raise

@@ -1,35 +1,35 @@
 """The demo CMS itself: what each of its addresses does.
 
-A form that was sent by a script of ours is answered with ``{"notice": {"level", "text"}}``; a
-plain form is answered with the way back to the page, which then shows the notice.  When the push
-server does not answer, the notice says so: what the CMS stores is stored all the same.
+When the push server does not answer, the notice says so: what the CMS stores is stored all the
+same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 import attrs
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_push.demo.api import Connection, PushApi, PushError, PushRefused
+from twisted_push.demo.api import Connection, PushError
+from twisted_push.demo.chat import Chat
+from twisted_push.demo.desk import Desk, reason
 from twisted_push.demo.endpoint import COOKIE_NAME, Answer, HttpError, Incoming
 from twisted_push.demo.forms import read_form, text_field
-from twisted_push.demo.pages import Pages, count_by_user, display_name
+from twisted_push.demo.pages import Pages
 from twisted_push.demo.state import (
     ARTICLE_CHANNEL,
     BROADCAST_CHANNEL,
+    CHAT_CHANNEL,
     USERS,
     Article,
     Notice,
     Session,
-    Sessions,
     is_session_id,
     new_session_id,
     user_channel,
 )
+from twisted_push.demo.wording import count_by_user, display_name
 
 __all__ = ["DemoCms"]
 
@@ -48,45 +48,66 @@ _log = Logger()
 
 @attrs.define(kw_only=True, eq=False)
 class DemoCms:
-    """The views, and the one article that they are about."""
+    """The views, and what they are about: one article, and a chat."""
 
-    api: PushApi
-    clock: IReactorTime
+    desk: Desk
     pages: Pages
-    sessions: Sessions
     article: Article
+    chat: Chat = attrs.field(factory=Chat)
 
     # -- Pages ------------------------------------------------------------------------------
 
     async def home(self, incoming: Incoming) -> Answer:
-        """Show the article, or the login page to whom we do not know."""
-        session = self._session(incoming)
+        """Show the article and the chat, or the login page to whom we do not know."""
+        session = self.desk.session(incoming)
         if session is not None:
-            csrf = self.sessions.csrf_token(session.id)
-            return Answer(body=self.pages.article(session, csrf, self.article))
+            positions = await self.desk.positions(session)
+            csrf = self.desk.sessions.csrf_token(session.id)
+            page = self.pages.article(session, csrf, positions, self.article, self.chat)
+            return Answer(body=page)
         unheard = parse_qs(incoming.query).get("logout") == ["unheard"]
         # A form needs a cookie to belong to, also before there is a session.
         known = is_session_id(incoming.cookie)
         visitor = incoming.cookie if known else new_session_id()
         notice = _SIGNED_OUT_UNHEARD if unheard else None
-        answer = Answer(body=self.pages.login(self.sessions.csrf_token(visitor), notice))
+        answer = Answer(body=self.pages.login(self.desk.sessions.csrf_token(visitor), notice))
         return answer if known else answer.with_headers(("Set-Cookie", _cookie(visitor)))
 
     async def article_json(self, incoming: Incoming) -> Answer:
         """Answer with the article as it is now: what a page asks for after a reconnect."""
-        self._require_session(incoming)
+        self.desk.require_session(incoming)
         return Answer.json(self.article.as_json())
+
+    async def chat_json(self, incoming: Incoming) -> Answer:
+        """Answer with what was said, for a page that may have missed something."""
+        self.desk.require_session(incoming)
+        return Answer.json({"lines": [line.as_json() for line in self.chat.lines]})
+
+    async def log(self, incoming: Incoming) -> Answer:
+        """Show the administrator what happened on the site."""
+        session = self.desk.require_administrator(incoming)
+        positions = await self.desk.positions(session)
+        csrf = self.desk.sessions.csrf_token(session.id)
+        page = self.pages.log(session, csrf, positions, self.desk.watchdog)
+        return Answer(body=page)
+
+    async def log_json(self, incoming: Incoming) -> Answer:
+        """Answer with what happened, for a page that may have missed something."""
+        self.desk.require_administrator(incoming)
+        return Answer.json({"entries": [e.as_json() for e in self.desk.watchdog.entries]})
 
     async def people(self, incoming: Incoming) -> Answer:
         """Show the administrator who is connected."""
-        session = self._require_administrator(incoming)
+        session = self.desk.require_administrator(incoming)
+        positions = await self.desk.positions(session)
         connections, trouble = await self._connections()
-        csrf = self.sessions.csrf_token(session.id)
-        return Answer(body=self.pages.people(session, csrf, connections, trouble))
+        csrf = self.desk.sessions.csrf_token(session.id)
+        page = self.pages.people(session, csrf, positions, connections, trouble)
+        return Answer(body=page)
 
     async def people_json(self, incoming: Incoming) -> Answer:
         """Answer with who is connected, for a page that is open already."""
-        self._require_administrator(incoming)
+        self.desk.require_administrator(incoming)
         connections, trouble = await self._connections()
         if connections is None:
             return Answer.json({"notice": {"level": "bad", "text": trouble}}, status=502)
@@ -104,23 +125,24 @@ class DemoCms:
 
     async def login(self, incoming: Incoming) -> Answer:
         """Open a session under a new id, and end the one that the browser had."""
-        fields = read_form(incoming, self.sessions)
+        fields = read_form(incoming, self.desk.sessions)
         user = USERS.get(fields.get("user", ""))
         if user is None:
             raise HttpError(422, "There is no such user.")
-        before = self._session(incoming)
+        before = self.desk.session(incoming)
         if before is not None:
             await self._end(before)
-        session, evicted = self.sessions.open(user)
+        session, evicted = self.desk.sessions.open(user)
         if evicted is not None:
             await self._end(evicted)
         _log.info("{user} logged in", user=user.id)
+        self.desk.note("info", "access", user.name, "logged in.")
         return Answer.see_other("/", cookie=_cookie(session.id))
 
     async def logout(self, incoming: Incoming) -> Answer:
         """End the session, and have the push server close its connections."""
-        read_form(incoming, self.sessions)
-        session = self._session(incoming)
+        read_form(incoming, self.desk.sessions)
+        session = self.desk.session(incoming)
         heard = await self._end(session) if session is not None else True
         return Answer.see_other("/" if heard else "/?logout=unheard", cookie=_cookie("", age=0))
 
@@ -129,10 +151,11 @@ class DemoCms:
 
         The session goes first, so that a page that comes back in between is refused.
         """
-        self.sessions.close(session)
+        self.desk.sessions.close(session)
         _log.info("{user} logged out", user=session.user.id)
+        self.desk.note("info", "access", session.user.name, "logged out.")
         try:
-            await self.api.logout(session.token)
+            await self.desk.api.logout(session.token)
         except PushError:
             return False
         return True
@@ -141,27 +164,48 @@ class DemoCms:
 
     async def save(self, incoming: Incoming) -> Answer:
         """Store a new version of the article and tell every open page."""
-        session = self._require_session(incoming)
-        fields = read_form(incoming, self.sessions)
+        session = self.desk.require_session(incoming)
+        fields = read_form(incoming, self.desk.sessions)
         if not session.user.may_edit:
             raise HttpError(403, "Only an editor may change the article.")
         self.article = Article(
             title=text_field(fields, "title", maximum=MAX_TITLE).replace("\n", " "),
             body=text_field(fields, "body", maximum=MAX_ARTICLE),
             author=session.user.name,
-            saved_at=round(self.clock.seconds(), 3),
+            saved_at=self.desk.now(),
         )
-        trouble = await self._publish(ARTICLE_CHANNEL, self.article.as_json())
+        self.desk.note("info", "content", session.user.name, f"saved “{self.article.title}”.")
+        trouble = await self.desk.publish(ARTICLE_CHANNEL, self.article.as_json())
         if trouble:
             notice = Notice("warning", f"Saved, but {trouble}. Open pages were not told.")
         else:
             notice = Notice("good", "Saved, and every open page was told.")
-        return self._done(incoming, session, notice)
+        return self.desk.done(incoming, session, notice)
+
+    async def say(self, incoming: Incoming) -> Answer:
+        """Say something in the chat."""
+        session = self.desk.require_session(incoming)
+        fields = read_form(incoming, self.desk.sessions)
+        user = session.user
+        line = self.chat.say(
+            user=user.id,
+            name=user.name,
+            text=text_field(fields, "text", maximum=MAX_MESSAGE),
+            now=self.desk.now(),
+        )
+        session.typed_at = 0.0  # What is typed from now on is another line.
+        self.desk.note("info", "message", user.name, "said something in the chat.")
+        trouble = await self.desk.publish(CHAT_CHANNEL, line.as_json())
+        if trouble:
+            notice = Notice("warning", f"Kept, but {trouble}. The others were not told.")
+        else:
+            notice = Notice("good", "Said.")
+        return self.desk.done(incoming, session, notice, back="/#chat")
 
     async def message(self, incoming: Incoming) -> Answer:
         """Send a line to everybody, or to one user."""
-        session = self._require_session(incoming)
-        fields = read_form(incoming, self.sessions)
+        session = self.desk.require_session(incoming)
+        fields = read_form(incoming, self.desk.sessions)
         recipient = fields.get("to", "")
         if recipient and recipient not in USERS:
             raise HttpError(422, "There is no such user.")
@@ -170,80 +214,41 @@ class DemoCms:
         data = {
             "text": text,
             "author": session.user.name,
-            "sent_at": round(self.clock.seconds(), 3),
+            "sent_at": self.desk.now(),
         }
-        trouble = await self._publish(channel, data)
+        trouble = await self.desk.publish(channel, data)
         if trouble:
-            return self._done(incoming, session, Notice("bad", f"Not sent: {trouble}."), status=502)
+            return self.desk.done(
+                incoming, session, Notice("bad", f"Not sent: {trouble}."), status=502
+            )
         to = display_name(recipient) if recipient else "everybody"
-        return self._done(incoming, session, Notice("good", f"Sent to {to}."))
+        self.desk.note("info", "message", session.user.name, f"sent a notice to {to}.")
+        return self.desk.done(incoming, session, Notice("good", f"Sent to {to}."))
 
     async def kick(self, incoming: Incoming) -> Answer:
         """Close all connections of a user, until they ask for a new one."""
-        session = self._require_administrator(incoming)
-        fields = read_form(incoming, self.sessions)
+        session = self.desk.require_administrator(incoming)
+        fields = read_form(incoming, self.desk.sessions)
         user = text_field(fields, "user", maximum=200)
         try:
-            await self.api.disconnect(user)
+            await self.desk.api.disconnect(user)
         except PushError as error:
-            notice = Notice("bad", f"Nobody was disconnected: {_reason(error)}.")
-            return self._done(incoming, session, notice, back="/people", status=502)
+            notice = Notice("bad", f"Nobody was disconnected: {reason(error)}.")
+            return self.desk.done(incoming, session, notice, back="/people", status=502)
         _log.info("{user} was kicked by {admin}", user=user, admin=session.user.id)
+        self.desk.note("notice", "access", session.user.name, f"kicked {display_name(user)}.")
         notice = Notice("good", f"{display_name(user)} was disconnected.")
-        return self._done(incoming, session, notice, back="/people")
+        return self.desk.done(incoming, session, notice, back="/people")
 
     # -- Helpers ----------------------------------------------------------------------------
 
-    def _session(self, incoming: Incoming) -> Session | None:
-        return self.sessions.by_id(incoming.cookie) if incoming.cookie else None
-
-    def _require_session(self, incoming: Incoming) -> Session:
-        session = self._session(incoming)
-        if session is None:
-            raise HttpError(403, "Please log in first.")
-        return session
-
-    def _require_administrator(self, incoming: Incoming) -> Session:
-        session = self._require_session(incoming)
-        if not session.user.may_administer:
-            raise HttpError(403, "Only an administrator may do that.")
-        return session
-
-    async def _publish(self, channel: str, data: Mapping[str, object]) -> str:
-        """Publish; return why it did not work, or nothing."""
-        try:
-            await self.api.publish(channel, data)
-        except PushError as error:
-            return _reason(error)
-        return ""
-
     async def _connections(self) -> tuple[list[Connection] | None, str]:
         try:
-            return await self.api.connections(), ""
+            return await self.desk.api.connections(), ""
         except PushError as error:
-            return None, f"Nobody can be listed: {_reason(error)}."
-
-    def _done(
-        self,
-        incoming: Incoming,
-        session: Session,
-        notice: Notice,
-        *,
-        back: str = "/",
-        status: int = 200,
-    ) -> Answer:
-        if incoming.wants_json:
-            return Answer.json({"notice": attrs.asdict(notice)}, status=status)
-        session.notice = notice
-        return Answer.see_other(back)
+            return None, f"Nobody can be listed: {reason(error)}."
 
 
 def _cookie(value: str, *, age: int | None = None) -> str:
     max_age = "" if age is None else f"; Max-Age={age}"
     return f"{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Lax{max_age}"
-
-
-def _reason(error: PushError) -> str:
-    if isinstance(error, PushRefused):
-        return f"the push server refused ({error.message}, {error.code})"
-    return "the push server did not answer"

@@ -6,21 +6,29 @@ Every value is escaped, unless it is :class:`Html`, which only this module makes
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from importlib.resources import files
 from string import Template
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import attrs
 
 from twisted_push.demo.api import Connection
+from twisted_push.demo.chat import Chat, Entry, Line, Watchdog
 from twisted_push.demo.state import USERS, Article, Notice, Session, User
+from twisted_push.demo.wording import (
+    HEADINGS,
+    abilities,
+    clock_time,
+    count_by_user,
+    count_text,
+    display_name,
+    slug,
+)
 
 __all__ = ["Html", "Pages", "PushAddress"]
-
-WEBSOCKET_PATH = "/connection/websocket"
-"""Where the push server takes WebSockets."""
 
 
 class Html(str):
@@ -38,6 +46,13 @@ def _joined(parts: Iterable[Html]) -> Html:
 
 
 NOTHING = Html("")
+NO_POSITIONS: Mapping[str, object] = MappingProxyType({})
+Positions = Mapping[str, object]
+"""Where the channels of a page stood before its content was read, as the push server told it."""
+
+# What scripts fill in.
+_NO_LINE = Line(id=0, user="", name="", text="", sent_at=0)
+_NO_ENTRY = Entry(id=0, at=0, level="info", kind="", who="", text="")
 
 
 @attrs.frozen
@@ -48,11 +63,9 @@ class PushAddress:
     """Like ``http://127.0.0.1:8080``; a path in front of the push server's own is kept."""
 
     @property
-    def websocket(self) -> str:
-        """The URL that a page opens."""
-        parts = urlsplit(self.base)
-        scheme = "wss" if parts.scheme in ("https", "wss") else "ws"
-        return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}{WEBSOCKET_PATH}"
+    def script(self) -> str:
+        """The URL of the push server's client script."""
+        return f"{self.base.rstrip('/')}/push.js"
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -88,14 +101,16 @@ class Pages:
                 name=user.name,
                 initial=user.name[0],
                 role=user.role,
-                may=_abilities(user),
+                may=abilities(user),
             )
             for user in USERS.values()
         )
         main = self._fill("login", notice=self._notice(notice), cards=cards)
-        return self._page("Log in", main, session=None)
+        return self._page("Log in", main, None)
 
-    def article(self, session: Session, csrf: str, article: Article) -> bytes:
+    def article(
+        self, session: Session, csrf: str, positions: Positions, article: Article, chat: Chat
+    ) -> bytes:
         """Render the article with everything around it."""
         user = session.user
         if user.may_edit:
@@ -111,17 +126,33 @@ class Pages:
             initial=article.author[:1],
             slug=slug(article.author),
             saved_at=str(article.saved_at),
-            saved_text=_clock_time(article.saved_at),
+            saved_text=clock_time(article.saved_at),
             body=_paragraphs(article.body),
             editor=editor,
             people=people,
+            chat=self._chat(user, csrf, chat),
+            panel=self._fill("panel"),
             message=self._fill("message", csrf=csrf, choices=_recipients(user)),
         )
-        links = self._links("article") if user.may_administer else NOTHING
-        return self._page(article.title, main, session=session, csrf=csrf, links=links)
+        return self._page(article.title, main, session, csrf, positions, current="article")
+
+    def log(self, session: Session, csrf: str, positions: Positions, watchdog: Watchdog) -> bytes:
+        """Render what happened on the site, the newest first."""
+        main = self._fill(
+            "log",
+            notice=self._notice(session.take_notice()),
+            entries=_joined(self._entry(entry) for entry in reversed(watchdog.entries)),
+            template=self._entry(_NO_ENTRY),
+        )
+        return self._page("What happens on the site", main, session, csrf, positions, current="log")
 
     def people(
-        self, session: Session, csrf: str, connections: list[Connection] | None, trouble: str
+        self,
+        session: Session,
+        csrf: str,
+        positions: Positions,
+        connections: list[Connection] | None,
+        trouble: str,
     ) -> bytes:
         """Render who is connected; *connections* is None when the push server did not say."""
         rows = [self._person(row, csrf) for row in count_by_user(connections or [])]
@@ -137,23 +168,23 @@ class Pages:
             rows=_joined(self._connection(c) for c in connections or []),
             connection_template=self._fill("connection_row", **dict.fromkeys(_COLUMNS, "")),
         )
-        links = self._links("people")
-        return self._page("Who is connected", main, session=session, csrf=csrf, links=links)
+        return self._page("Who is connected", main, session, csrf, positions, current="people")
 
     def error(self, status: int, message: str) -> bytes:
         """Render what is shown when something cannot be done."""
-        heading = _HEADINGS.get(status, "That did not work")
+        heading = HEADINGS.get(status, "That did not work")
         main = self._fill("error", status=str(status), heading=heading, message=message)
-        return self._page(heading, main, session=None)
+        return self._page(heading, main, None)
 
     def _page(
         self,
         title: str,
         main: Html,
-        *,
         session: Session | None,
         csrf: str = "",
-        links: Html = NOTHING,
+        positions: Positions = NO_POSITIONS,
+        *,
+        current: str = "",
     ) -> bytes:
         if session is None:
             attributes, account, scripts = NOTHING, NOTHING, NOTHING
@@ -161,8 +192,8 @@ class Pages:
             user = session.user
             attributes = self._fill(
                 "body_attributes",
-                url=self.push_address().websocket,
                 token=session.token,
+                positions=json.dumps(positions),
                 user=user.id,
                 name=user.name,
             )
@@ -172,9 +203,9 @@ class Pages:
                 name=user.name,
                 user=user.id,
                 initial=user.name[0],
-                links=links,
+                links=self._links(current) if user.may_administer else NOTHING,
             )
-            scripts = self._fill("scripts")
+            scripts = self._fill("scripts", push=self.push_address().script)
         page = self._fill(
             "layout",
             title=title,
@@ -186,8 +217,52 @@ class Pages:
         return page.encode("utf-8")
 
     def _links(self, current: str) -> Html:
-        here = dict.fromkeys(("article", "people"), NOTHING)
+        here = dict.fromkeys(("article", "people", "log"), NOTHING)
         return self._fill("admin_links", **{**here, current: Html('aria-current="page"')})
+
+    def _chat(self, user: User, csrf: str, chat: Chat) -> Html:
+        return self._fill(
+            "chat",
+            csrf=csrf,
+            people=_joined(self._member(each, user) for each in USERS.values()),
+            lines=_joined(self._line(line, user.id) for line in chat.lines),
+            template=self._line(_NO_LINE, user.id),
+        )
+
+    def _member(self, user: User, viewer: User) -> Html:
+        is_self = user.id == viewer.id
+        return self._fill(
+            "member",
+            user=user.id,
+            initial=user.name[0],
+            name=f"{user.name} (you)" if is_self else user.name,
+            state="online" if is_self else "offline",
+        )
+
+    def _line(self, line: Line, viewer: str) -> Html:
+        return self._fill(
+            "line",
+            id=str(line.id),
+            slug=slug(line.name),
+            whose="mine" if line.user == viewer else "theirs",
+            name=line.name,
+            initial=line.name[:1],
+            text=line.text,
+            sent_at=str(line.sent_at),
+            sent_text=clock_time(line.sent_at),
+        )
+
+    def _entry(self, entry: Entry) -> Html:
+        return self._fill(
+            "log_entry",
+            id=str(entry.id),
+            at=str(entry.at),
+            at_text=clock_time(entry.at),
+            level=entry.level,
+            kind=entry.kind,
+            who=entry.who,
+            text=entry.text,
+        )
 
     def _people_panel(self, csrf: str) -> Html:
         template = self._person(("", "", 0), csrf)
@@ -216,7 +291,7 @@ class Pages:
             transport=connection.transport or "unknown",
             channels=", ".join(connection.channels) or "none",
             since=str(since) if since is not None else "",
-            since_text=_clock_time(since) if since is not None else "unknown",
+            since_text=clock_time(since) if since is not None else "unknown",
         )
 
     def _notice(self, notice: Notice | None) -> Html:
@@ -229,43 +304,7 @@ class Pages:
         return Html(self._templates[template].substitute(escaped))
 
 
-def count_by_user(connections: list[Connection]) -> list[tuple[str, str, int]]:
-    """Count the connections of each user: (id, display name, count), known users first."""
-    counts = dict.fromkeys(USERS, 0)
-    for connection in connections:
-        counts[connection.user] = counts.get(connection.user, 0) + 1
-    return [(user, display_name(user), count) for user, count in counts.items()]
-
-
-def display_name(user: str) -> str:
-    """Return what a user id is shown as."""
-    known = USERS.get(user)
-    return known.name if known else (user or "Anonymous")
-
-
-def slug(name: str) -> str:
-    """Return the part of a class name that gives somebody with an account their color."""
-    return name.lower() if name.lower() in USERS else "other"
-
-
-def count_text(count: int) -> str:
-    """Say how many pages somebody has open."""
-    return {0: "not here", 1: "1 connection"}.get(count, f"{count} connections")
-
-
 _COLUMNS = ("user", "client", "transport", "channels", "since", "since_text")
-_HEADINGS = {
-    403: "That is not allowed",
-    404: "There is no such page",
-    413: "That is too long",
-    422: "Something is missing",
-}
-
-
-def _abilities(user: User) -> str:
-    if user.may_administer:
-        return "Edits the article, writes to everybody, sees who is connected"
-    return "Reads along live, writes to everybody"
 
 
 def _recipients(sender: User) -> Html:
@@ -280,7 +319,3 @@ def _recipients(sender: User) -> Html:
 def _paragraphs(text: str) -> Html:
     parts = (part.strip() for part in text.split("\n\n"))
     return _joined(Html(f"<p>{_escaped(part)}</p>\n") for part in parts if part)
-
-
-def _clock_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

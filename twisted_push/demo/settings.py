@@ -9,13 +9,17 @@ import socket
 from attrs import evolve, frozen
 
 from twisted_push.config import CallbackConfig, Config, Namespace, from_mapping
-from twisted_push.demo.callback import CALLBACK_PATH
+from twisted_push.demo.callback import CALLBACK_PATH, RPC_PATH
 from twisted_push.errors import ConfigError, ConfigErrors
 
 __all__ = ["DemoSettings", "add_demo", "own_config"]
 
 PUSH_PORT = 8080
 DEMO_PORT = 8000
+
+_KEPT = ("article:", "chat:", "user:", "watchdog", "broadcast")
+"""Prefixes of channels that are kept for a while: an open page misses nothing, and a new one goes
+on from where it was rendered."""
 
 _TCP = re.compile(r"tcp:(?:port=)?(\d+)(?::|$)")
 
@@ -63,14 +67,21 @@ def add_demo(config: Config) -> DemoSettings:
         allowed_origins=(*site.allowed_origins, *origins),
         callback=CallbackConfig(
             url=f"http://127.0.0.1:{port}{CALLBACK_PATH}",
+            rpc_url=f"http://127.0.0.1:{port}{RPC_PATH}",
             dialect="connect",
             forward_headers=(),
             service_key=site.keys[0].key,
         ),
-        namespaces=(Namespace(prefix="article:", presence=True), *site.namespaces),
+        namespaces=(*map(_kept, _KEPT), *site.namespaces),
     )
     changed = evolve(config, sites={**config.sites, name: demo_site})
     return DemoSettings(changed, port, f"http://127.0.0.1:{listening[1]}")
+
+
+def _kept(prefix: str) -> Namespace:
+    return Namespace(
+        prefix=prefix, history_size=100, history_ttl=3600.0, recover=True, presence=True
+    )
 
 
 def _free_port(wanted: int) -> int:

@@ -1,7 +1,8 @@
 """The demo CMS as a web site: which address does what, and what every answer carries.
 
 A newcomer can read the package in this order: this module, then ``cms`` (what each address does),
-``callback`` (what the push server asks), ``api`` (what the push server is told), ``state``.
+``callback`` (what the push server asks), ``api`` (what the push server is told), ``desk`` (what
+they share), ``state`` and ``chat`` (what there is to know).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from twisted.web.iweb import IAgent
 from twisted.web.server import Site
 
 from twisted_push.demo.api import PushApi
-from twisted_push.demo.callback import CALLBACK_PATH, answer_connect
+from twisted_push.demo.callback import CALLBACK_PATH, RPC_PATH, Callbacks
 from twisted_push.demo.cms import DemoCms
+from twisted_push.demo.desk import Desk
 from twisted_push.demo.endpoint import (
     LOOPBACK_NAMES,
     Answer,
@@ -30,7 +32,7 @@ from twisted_push.demo.endpoint import (
     View,
 )
 from twisted_push.demo.pages import Pages, PushAddress
-from twisted_push.demo.state import FIRST_ARTICLE, Sessions
+from twisted_push.demo.state import FIRST_ARTICLE, STRANGER, Sessions
 
 __all__ = ["CALLBACK_PATH", "make_demo_site"]
 
@@ -88,16 +90,19 @@ def make_demo_site(
         return PushAddress(push_url())
 
     pages = Pages(push_address)
-    cms = DemoCms(
+    desk = Desk(
         api=PushApi(agent=agent, clock=clock, url=api_url, key=api_key),
         clock=clock,
-        pages=pages,
         sessions=Sessions(),
+    )
+    cms = DemoCms(
+        desk=desk,
+        pages=pages,
         article=attrs.evolve(FIRST_ARTICLE, saved_at=round(clock.seconds(), 3)),
     )
     router = Router(
         {**_routes(cms), **_static_routes()},
-        on_error=lambda error, incoming: _error_answer(pages, error, incoming),
+        on_error=lambda error, incoming: _error_answer(pages, desk, error, incoming),
         common_headers=lambda: _common_headers(push_address()),
         host_names=host_names,
     )
@@ -105,20 +110,23 @@ def make_demo_site(
 
 
 def _routes(cms: DemoCms) -> dict[str, Route]:
-    async def connect(incoming: Incoming) -> Answer:
-        return await answer_connect(incoming, cms.sessions)
-
+    callbacks = Callbacks(cms.desk)
     return {
         "/": Route({"GET": cms.home}),
         "/login": Route({"POST": cms.login}),
         "/logout": Route({"POST": cms.logout}),
         "/article": Route({"POST": cms.save}),
         "/article.json": Route({"GET": cms.article_json}),
+        "/chat": Route({"POST": cms.say}),
+        "/chat.json": Route({"GET": cms.chat_json}),
         "/message": Route({"POST": cms.message}),
         "/people": Route({"GET": cms.people}),
         "/people.json": Route({"GET": cms.people_json}),
+        "/log": Route({"GET": cms.log}),
+        "/log.json": Route({"GET": cms.log_json}),
         "/kick": Route({"POST": cms.kick}),
-        CALLBACK_PATH: Route({"POST": connect}, any_host=True),
+        CALLBACK_PATH: Route({"POST": callbacks.connect}, any_host=True),
+        RPC_PATH: Route({"POST": callbacks.rpc}, any_host=True),
     }
 
 
@@ -145,8 +153,12 @@ def _static_view(body: bytes, content_type: str) -> View:
     return view
 
 
-def _error_answer(pages: Pages, error: HttpError, incoming: Incoming) -> Answer:
-    if incoming.wants_json or incoming.path == CALLBACK_PATH:
+def _error_answer(pages: Pages, desk: Desk, error: HttpError, incoming: Incoming) -> Answer:
+    if error.status == 403 and incoming.method == "POST":
+        session = desk.session(incoming)
+        who = session.user.name if session is not None else STRANGER
+        desk.note("warning", "access", who, f"was refused at {incoming.path}: {error.message}")
+    if incoming.wants_json or incoming.path in (CALLBACK_PATH, RPC_PATH):
         notice = {"level": "bad", "text": error.message}
         return Answer.json({"notice": notice}, status=error.status)
     return Answer(status=error.status, body=pages.error(error.status, error.message))
@@ -160,6 +172,7 @@ def _common_headers(push: PushAddress) -> tuple[tuple[str, str], ...]:
     """
     policy = (
         "default-src 'self'",
+        f"script-src 'self' {push.script}",
         f"connect-src 'self' {' '.join(push.origins)}",
         "object-src 'none'",
         "base-uri 'none'",

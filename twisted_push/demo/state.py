@@ -1,11 +1,13 @@
 """What the demo CMS knows: its users, their sessions, and one article.  Pure: no IO, no clock.
 
-The three secrets of a session are kept apart on purpose:
+The four secrets of a session are kept apart on purpose:
 
 - the **session id** lives in an HttpOnly cookie and never appears in a page;
 - the **token** is what the page shows to the push server.  It is derived from the id with a key
   that only this process has, so whoever reads the token cannot become the session;
-- the **CSRF token** is derived likewise, under another label, and is only good for forms.
+- the **CSRF token** is derived likewise, under another label, and is only good for forms;
+- the **mark** is told to the push server alone, which shows it when it asks on behalf of a page:
+  so nobody else can ask in a user's name.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ import attrs
 __all__ = [
     "ARTICLE_CHANNEL",
     "BROADCAST_CHANNEL",
+    "CHAT_CHANNEL",
     "FIRST_ARTICLE",
     "MAX_SESSIONS",
+    "STRANGER",
     "USERS",
+    "WATCHDOG_CHANNEL",
     "Article",
     "Notice",
     "Session",
@@ -36,11 +41,20 @@ __all__ = [
 ARTICLE_CHANNEL = "article:1"
 """Where a saved article is published."""
 
+CHAT_CHANNEL = "chat:lobby"
+"""Where people talk, and are seen typing."""
+
+WATCHDOG_CHANNEL = "watchdog"
+"""Where administrators hear what happens on the site."""
+
 BROADCAST_CHANNEL = "broadcast"
 """The channel that everybody of a site is in; the push server adds it to each grant."""
 
 MAX_SESSIONS = 1000
 """Sessions kept at a time; opening one more ends the oldest."""
+
+STRANGER = "Somebody"
+"""What the log calls those who are not logged in."""
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 
@@ -65,7 +79,13 @@ class User:
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels that the CMS grants to this user."""
-        return (ARTICLE_CHANNEL, user_channel(self.id))
+        own = (ARTICLE_CHANNEL, CHAT_CHANNEL, user_channel(self.id))
+        return (*own, WATCHDOG_CHANNEL) if self.may_administer else own
+
+    @property
+    def seen_by(self) -> tuple[str, ...]:
+        """Who may see whether this user is online: everybody else."""
+        return tuple(user for user in USERS if user != self.id)
 
 
 USERS: Mapping[str, User] = MappingProxyType(
@@ -112,9 +132,9 @@ FIRST_ARTICLE = Article(
         "new version in one, the words change in the other at once. Nobody pressed reload, and "
         "nothing was polled.\n\n"
         "A content management system is good at rendering pages and bad at keeping thousands of "
-        "connections open. So it hands that job over: each page holds one WebSocket to the push "
-        "server, and the push server asks the CMS a single question about each visitor. Who is "
-        "this, and what may they hear?\n\n"
+        "connections open. So it hands that job over: each browser holds one connection to the "
+        "push server, and the push server asks the CMS a single question about each visitor. Who "
+        "is this, and what may they hear?\n\n"
         "From then on the CMS only speaks when there is something to say. One HTTP request goes "
         "in, and every open page gets the news."
     ),
@@ -142,7 +162,13 @@ class Session:
     token: str = attrs.field(repr=False)
     """What the page presents to the push server for this session."""
 
+    mark: str = attrs.field(repr=False)
+    """What the push server presents to us for this session."""
+
     user: User
+    typed_at: float = 0.0
+    """When the others were last told of typing; seconds since the epoch."""
+
     notice: Notice | None = None
     """Shown once, on the next page."""
 
@@ -163,23 +189,31 @@ class Sessions:
     _secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
     _by_id: dict[bytes, Session] = attrs.field(factory=dict, init=False, repr=False)
     _by_token: dict[bytes, Session] = attrs.field(factory=dict, init=False, repr=False)
+    _by_mark: dict[bytes, Session] = attrs.field(factory=dict, init=False, repr=False)
 
     def open(self, user: User) -> tuple[Session, Session | None]:
         """Log *user* in; return the new session and the one that had to make room for it."""
         session_id = new_session_id()
-        session = Session(id=session_id, token=self._derive("token", session_id), user=user)
+        session = Session(
+            id=session_id,
+            token=self._derive("token", session_id),
+            mark=self._derive("mark", session_id),
+            user=user,
+        )
         evicted = None
         if len(self._by_id) >= MAX_SESSIONS:
             evicted = next(iter(self._by_id.values()))
             self.close(evicted)
         self._by_id[_digest(session.id)] = session
         self._by_token[_digest(session.token)] = session
+        self._by_mark[_digest(session.mark)] = session
         return session, evicted
 
     def close(self, session: Session) -> None:
         """End *session*; its id and its token are worth nothing from now on."""
         self._by_id.pop(_digest(session.id), None)
         self._by_token.pop(_digest(session.token), None)
+        self._by_mark.pop(_digest(session.mark), None)
 
     def by_id(self, session_id: str) -> Session | None:
         """Find the session of a cookie."""
@@ -188,6 +222,10 @@ class Sessions:
     def by_token(self, token: str) -> Session | None:
         """Find the session of a token that a page presented to the push server."""
         return self._by_token.get(_digest(token))
+
+    def by_mark(self, mark: str) -> Session | None:
+        """Find the session that the push server asks for."""
+        return self._by_mark.get(_digest(mark))
 
     def csrf_token(self, session_id: str) -> str:
         """Return the form token that goes with a cookie (of a visitor, logged in or not)."""

@@ -1,73 +1,36 @@
-// Two people use the demo, each in a browser of their own (a browser context has its own cookies).
+// Two people use the demo.
 //
 //   node demo.mjs DEMO-URL PATH-OF-CHROMIUM
 //
 // Prints one JSON object: what each of them saw. A step that does not happen ends the script with
 // an error that says which.
 
-import { chromium } from "playwright-core";
+import { says, step, text, texts, withPeople } from "./demo_people.mjs";
 
 const [demo, executablePath] = process.argv.slice(2);
-const PATIENCE = 15000;
 const TITLE = "News <b>of</b> today & tomorrow";
 
-const browser = await chromium.launch({
-  executablePath,
-  headless: true,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-
-const complaints = [];
-
-async function open(name) {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(PATIENCE);
-  const page = await context.newPage();
-  page.on("pageerror", (error) => complaints.push(`${name}: ${error}`));
-  page.on("console", (message) => {
-    if (message.type() === "error") complaints.push(`${name}: ${message.text()}`);
-  });
-  await page.goto(demo);
-  await page.click(`form:has(input[name=user][value=${name}]) button[type=submit]`);
-  await page.waitForSelector("body[data-live=connected]");
-  // A reload would take this mark away.
-  await page.evaluate(() => { window.openedOnce = true; });
-  return page;
-}
-
-async function step(what, doing) {
-  try {
-    return await doing();
-  } catch (error) {
-    throw new Error(`${what}: ${error.message}`);
-  }
-}
-
-const text = (page, selector) => page.textContent(selector);
-const found = {};
-
-try {
-  const alice = await step("alice logs in", () => open("alice"));
-  const bob = await step("bob logs in", () => open("bob"));
-  found.channels = await bob.$$eval("#fact-channels .chip", (chips) => chips.map((c) => c.textContent));
+async function readTheArticle(alice, bob, found) {
+  found.channels = await texts(bob, "#fact-channels .chip");
   found.titleBefore = await text(bob, "#article-title");
   found.bobMayEdit = (await bob.$("#editor")) !== null;
 
   await step("alice saves the article", async () => {
+    await alice.click("#editor-card summary");
     await alice.fill("#edit-title", TITLE);
     await alice.fill("#edit-body", "A first paragraph.\n\nA second one.");
     await alice.click("#editor button[type=submit]");
     await alice.waitForSelector("#editor .form-note.good");
   });
-  await step("bob's page changes", () => bob.waitForFunction(
-    (title) => document.querySelector("#article-title").textContent === title, TITLE));
+  await says(bob, "#article-title", TITLE);
   found.titleAfter = await text(bob, "#article-title");
   found.documentTitle = await bob.title();
-  found.paragraphs = await bob.$$eval("#article-body p", (list) => list.map((p) => p.textContent));
+  found.paragraphs = await texts(bob, "#article-body p");
   found.announcement = await text(bob, "#announcement");
   found.reloaded = !(await bob.evaluate(() => window.openedOnce === true));
+}
 
+async function sendNotices(alice, bob, found) {
   await step("alice writes to everybody", async () => {
     await alice.fill("#message-text", "Lunch is <ready>");
     await alice.click("form[action='/message'] button[type=submit]");
@@ -82,21 +45,106 @@ try {
     await bob.selectOption("#message-to", "alice");
     await bob.fill("#message-text", "psst");
     await bob.click("form[action='/message'] button[type=submit]");
-    await alice.waitForFunction(
-      () => [...document.querySelectorAll(".toast p")].some((p) => p.textContent === "psst"));
   });
-  found.privateToBob = await bob.$$eval(".toast p",
-    (list) => list.some((p) => p.textContent === "psst"));
+  await says(alice, ".toast p", "psst");
+  found.privateToBob = (await texts(bob, ".toast p")).includes("psst");
+}
 
-  await step("alice kicks bob", async () => {
-    const kick = "[data-person=bob] button:not([disabled])";
-    await alice.waitForSelector(`#people-list ${kick}`);
-    await alice.click(`#people-list ${kick}`);
+async function chat(alice, bob, found) {
+  for (const [page, other] of [[alice, "bob"], [bob, "alice"]]) {
+    await step(`${other} is online`, () => page.waitForSelector(`[data-member=${other}][data-state=online]`));
+  }
+  await step("bob types, and alice sees it", async () => {
+    await bob.locator("#chat-text").pressSequentially("Is <anybody> here?");
+    await says(alice, "#typing", "Bob is typing");
   });
-  await step("bob's page says so", () => bob.waitForSelector("body[data-live=disconnected]"));
+  found.bobIsTypingAtBob = await text(bob, "#typing");
+  await step("bob says it with the Enter key", () => bob.press("#chat-text", "Enter"));
+  await says(alice, ".line-text", "Is <anybody> here?");
+  await says(alice, "#typing", "");
+  found.inputAfterwards = await bob.inputValue("#chat-text");
+
+  await step("alice answers", async () => {
+    await alice.locator("#chat-text").pressSequentially("Yes");
+    await says(bob, "#typing", "Alice is typing");
+    await alice.click("#chat button[type=submit]");
+  });
+  await says(bob, ".line-text", "Yes");
+  const lines = (page) => page.$$eval(".line", (list) => list.map((line) => [
+    line.dataset.whose, line.querySelector("b").textContent, line.querySelector(".line-text").textContent]));
+  found.chat = [await lines(alice), await lines(bob)];
+  await step("the page is loaded anew", async () => {
+    await bob.reload();
+    await bob.waitForSelector("body[data-live=connected]");
+  });
+  // Rendered by the CMS, and from its position on: each line once.
+  found.chatAfterReload = await lines(bob);
+  await bob.evaluate(() => { window.openedOnce = true; });
+}
+
+async function comeBack(alice, bob, found) {
+  await step("bob disconnects", async () => {
+    await bob.click("#panel-toggle");
+    await bob.waitForSelector("body[data-live=closed]");
+  });
+  await step("alice sees that he is gone", () => alice.waitForSelector("[data-member=bob][data-state=offline]"));
+  await alice.fill("#chat-text", "While you were away");
+  await alice.click("#chat button[type=submit]");
+  await says(alice, ".line-text", "While you were away");
+  found.whileAway = (await texts(bob, ".line-text")).includes("While you were away");
+  await step("bob connects", async () => {
+    await bob.click("#panel-toggle");
+    await bob.waitForSelector("body[data-live=connected]");
+  });
+  await says(bob, ".line-text", "While you were away");
+  await step("alice sees him", () => alice.waitForSelector("[data-member=bob][data-state=online]"));
+}
+
+async function carry(alice, bob, found) {
+  found.carried = [await text(bob, "#fact-transport")];
+  for (const way of ["poll", "websocket", ""]) {
+    await step(`bob switches to "${way}"`, async () => {
+      await bob.evaluate(() => { delete document.body.dataset.live; });
+      await bob.selectOption("#panel-transport", way);
+      await bob.waitForSelector("body[data-live=connected]");
+    });
+    found.carried.push(await text(bob, "#fact-transport"));
+    await alice.fill("#chat-text", `By ${way || "itself"}`);
+    await alice.click("#chat button[type=submit]");
+    await says(bob, ".line-text", `By ${way || "itself"}`);
+  }
+  await bob.evaluate(() => { window.openedOnce = true; });
+}
+
+async function watch(log, bob, found) {
+  await says(log, ".entry:first-child [data-field=text]", "said something in the chat.");
+  found.logHas = (await texts(log, "[data-field=text]")).filter((line) => line.startsWith("saved"));
+  await step("the log is paused", async () => {
+    await log.click("#log-pause");
+    await bob.fill("#chat-text", "Paused?");
+    await bob.click("#chat button[type=submit]");
+    await says(log, "#log-pause", "Go on (1 new)");
+  });
+  const count = () => log.$$eval(".entry", (list) => list.length);
+  const before = await count();
+  await log.click("#log-pause");
+  found.pausedLines = await count() - before;
+  await log.selectOption("#log-level", "notice");
+  found.notices = await log.$$eval(".entry:not([hidden])", (list) => list.length);
+}
+
+async function kick(alice, log, bob, found) {
+  await step("alice kicks bob", async () => {
+    const button = "[data-person=bob] button:not([disabled])";
+    await alice.waitForSelector(`#people-list ${button}`);
+    await alice.click(`#people-list ${button}`);
+  });
+  await step("bob's page says so", () => bob.waitForSelector("body[data-live=denied]"));
   await bob.waitForSelector("#banner:not([hidden])");
   found.banner = await text(bob, "#banner strong");
   found.status = await text(bob, "#status-text");
+  await says(log, ".entry:not([hidden]) [data-field=text]", "kicked Bob.");
+  await step("alice sees that he is gone", () => alice.waitForSelector("[data-member=bob][data-state=offline]"));
   await bob.waitForTimeout(1500);
   found.stateLater = await bob.evaluate(() => document.body.dataset.live);
   found.aliceIsStill = await alice.evaluate(() => document.body.dataset.live);
@@ -105,11 +153,35 @@ try {
     await bob.click("#banner button");
     await bob.waitForSelector("body[data-live=connected]");
   });
-  found.complaints = complaints;
-  process.stdout.write(`${JSON.stringify(found)}\n`);
-} catch (error) {
-  process.stderr.write(`${error.stack}\n${complaints.join("\n")}\n`);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
 }
+
+async function logOut(bob, found) {
+  const other = await bob.context().newPage();
+  await other.goto(demo);
+  await step("the other tab of bob connects", () => other.waitForSelector("body[data-live=connected]"));
+  // Both tabs have one connection.
+  found.clients = [await text(bob, "#fact-client"), await text(other, "#fact-client")];
+  await other.click("form[action='/logout'] button");
+  await step("bob's first tab is told of the logout", () => bob.waitForSelector("body[data-live=denied]"));
+  await says(bob, "#banner strong", "You are logged out.");
+  found.reloadedAtTheEnd = !(await bob.evaluate(() => window.openedOnce === true));
+}
+
+await withPeople(executablePath, demo, async ({ open, complaints }) => {
+  const found = {};
+  const alice = await step("alice logs in", () => open("alice"));
+  const bob = await step("bob logs in", () => open("bob"));
+  const log = await alice.context().newPage();
+  await log.goto(`${demo}/log`);
+  await step("the log is live", () => log.waitForSelector("body[data-live=connected]"));
+  await readTheArticle(alice, bob, found);
+  await sendNotices(alice, bob, found);
+  await chat(alice, bob, found);
+  await comeBack(alice, bob, found);
+  await carry(alice, bob, found);
+  await watch(log, bob, found);
+  await kick(alice, log, bob, found);
+  await logOut(bob, found);
+  found.complaints = complaints;
+  return found;
+});

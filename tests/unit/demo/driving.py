@@ -28,16 +28,30 @@ NOW = 1_700_000_000.25
 KEY = "the-service-key"
 
 
+POSITIONS = {"article:1": {"offset": 3, "epoch": "xyz"}}
+
+
 class FakePushServer(Resource):
-    """Takes down what it is told, and answers as it is told to."""
+    """Takes down what it is told, and answers as it is told to.
+
+    What the pages need to be rendered, and the lines of the site's log, stand apart from the other
+    calls, which are what somebody did.
+    """
 
     isLeaf = True
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[str, Any]] = []
+        self.asked: list[Any] = []
+        """The channels whose positions were asked for."""
+
+        self.log: list[Any] = []
+        """What was published in the channel of the log."""
+
         self.headers: list[Headers] = []
         self.answers: dict[str, tuple[int, bytes]] = {}
+        self.will_answer("position", {"result": {"positions": POSITIONS}})
 
     def render(self, request: Request) -> bytes:
         assert request.content is not None
@@ -45,8 +59,14 @@ class FakePushServer(Resource):
         path = request.path.decode("ascii")
         assert path.startswith("/api/")
         method = path.removeprefix("/api/")
-        self.calls.append((method, json.loads(request.content.read())))
-        self.headers.append(request.requestHeaders)
+        body = json.loads(request.content.read())
+        if method == "position":
+            self.asked.append(body["channels"])
+        elif method == "publish" and body["channel"] == "watchdog":
+            self.log.append(body["data"])
+        else:
+            self.calls.append((method, body))
+            self.headers.append(request.requestHeaders)
         status, body = self.answers.get(method, (200, b'{"result": {}}'))
         request.setResponseCode(status)
         return body
@@ -62,6 +82,8 @@ class Road:
     def __init__(self, server: FakePushServer) -> None:
         self._agent = RequestTraversalAgent(server)
         self.state = "open"
+        self.waiting = 0
+        """Requests that came while it was endless."""
 
     def request(
         self,
@@ -73,6 +95,7 @@ class Road:
         if self.state == "closed":
             return fail(ConnectionRefusedError())
         if self.state == "endless":
+            self.waiting += 1
             return Deferred()
         return cast("Deferred[IResponse]", self._agent.request(method, uri, headers, bodyProducer))
 
@@ -216,9 +239,9 @@ class DemoWorld:
     def visitor(self) -> Visitor:
         return Visitor(self.http)
 
-    async def ask_callback(self, question: object) -> Page:
+    async def ask_callback(self, question: object, path: str = "/push/connect") -> Page:
         """Ask as the push server does."""
         body = question if isinstance(question, bytes) else json.dumps(question).encode("utf-8")
         return await self.visitor().request(
-            "POST", "/push/connect", body, {"Content-Type": "application/json"}
+            "POST", path, body, {"Content-Type": "application/json"}
         )

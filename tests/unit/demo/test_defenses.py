@@ -19,6 +19,7 @@ from tests.unit.demo.driving import KEY, ORIGIN, DemoWorld
 from twisted_push.demo.pages import PushAddress
 
 HOSTILE = "<script>alert(1)</script>\"'&$title"
+PUSH_SCRIPT = "http://127.0.0.1:8080/push.js"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;$title"
 
 FORMS = [
@@ -26,6 +27,7 @@ FORMS = [
     ("/logout", {}),
     ("/article", {"title": "x", "body": "y"}),
     ("/message", {"message": "x"}),
+    ("/chat", {"text": "x"}),
     ("/kick", {"user": "bob"}),
 ]
 
@@ -123,7 +125,7 @@ async def test_a_foreign_host_name_is_refused(world: DemoWorld) -> None:
 # -- Bodies -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/message", "/push/connect", "/nowhere"])
+@pytest.mark.parametrize("path", ["/message", "/push/connect", "/push/rpc", "/nowhere"])
 async def test_an_oversized_body_is_refused(world: DemoWorld, path: str) -> None:
     alice = world.visitor()
     await alice.log_in("alice")
@@ -188,6 +190,38 @@ async def test_hostile_text_in_the_article_is_only_text(world: DemoWorld) -> Non
     assert f"<p>&lt;/textarea&gt;{ESCAPED}</p>" in page.text
 
 
+async def test_hostile_text_in_the_chat_is_only_text(world: DemoWorld) -> None:
+    alice = world.visitor()
+    await alice.log_in("alice")
+
+    await alice.submit("/chat", {"text": HOSTILE})
+    page = await alice.get("/")
+
+    assert "<script>alert" not in page.text
+    assert f'data-field="text">{ESCAPED}</p>' in page.text
+
+
+async def test_hostile_text_in_the_log_is_only_text(world: DemoWorld) -> None:
+    alice = world.visitor()
+    await alice.log_in("alice")
+
+    await alice.submit("/article", {"title": HOSTILE, "body": "y"})
+    page = await alice.get("/log")
+
+    assert "<script>alert" not in page.text
+    assert f"saved “{ESCAPED}”." in page.text
+
+
+async def test_hostile_positions_are_only_text(world: DemoWorld) -> None:
+    alice = world.visitor()
+    await alice.log_in("alice")
+    world.push.will_answer("position", {"result": {"positions": {"a": HOSTILE}}})
+
+    page = await alice.get("/")
+
+    assert "<script>alert" not in page.text
+
+
 async def test_hostile_names_in_the_list_are_only_text(world: DemoWorld) -> None:
     alice = world.visitor()
     await alice.log_in("alice")
@@ -235,12 +269,15 @@ async def test_only_the_static_files_are_served(world: DemoWorld, path: str) -> 
 # -- Headers ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/people", "/static/demo.js", "/push/connect"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/people", "/log", "/static/demo.js", "/push/connect", "/push/rpc"]
+)
 async def test_every_answer_carries_the_security_headers(world: DemoWorld, path: str) -> None:
     page = await world.visitor().get(path)
 
     policy = (page.header("Content-Security-Policy") or "").split("; ")
     assert "default-src 'self'" in policy
+    assert f"script-src 'self' {PUSH_SCRIPT}" in policy
     assert "connect-src 'self' ws://127.0.0.1:8080 http://127.0.0.1:8080" in policy
     assert "frame-ancestors 'none'" in policy
     assert not any("unsafe" in part for part in policy)
@@ -271,17 +308,23 @@ async def test_head_has_no_body(world: DemoWorld) -> None:
 async def test_the_pages_obey_their_own_policy(world: DemoWorld) -> None:
     alice = world.visitor()
     texts = [(await alice.get("/")).text, (await alice.log_in("alice")).text]
-    texts += [(await alice.get(path)).text for path in ("/people", "/nowhere")]
+    await alice.submit("/chat", {"text": "x"})
+    texts += [(await alice.get(path)).text for path in ("/", "/people", "/log", "/nowhere")]
 
     for text in texts:
+        # Of other origins there is one script, and it is the push server's.
+        text = text.replace(f'<script src="{PUSH_SCRIPT}" defer>', '<script src="/static/">')
         assert not re.search(r"<script(?![^>]* src=\"/static/)", text)
         assert not re.search(r"\s(style|on\w+)=", text)
         assert not re.search(r"(src|href|action)=\"(?!/)(?!#main)", text)
 
 
 def test_the_scripts_insert_text_only() -> None:
-    for name in ("demo.js", "connection.js"):
-        script = (files("twisted_push.demo") / "static" / name).read_text("utf-8")
+    folder = files("twisted_push.demo") / "static"
+    scripts = [entry for entry in folder.iterdir() if entry.name.endswith(".js")]
+    assert len(scripts) == 8
+    for each in scripts:
+        script = each.read_text("utf-8")
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script
         )
@@ -290,16 +333,16 @@ def test_the_scripts_insert_text_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "websocket", "origins"),
+    ("base", "script", "origins"),
     [
-        ("http://a:1", "ws://a:1/connection/websocket", ("ws://a:1", "http://a:1")),
-        ("https://a/push/", "wss://a/push/connection/websocket", ("wss://a", "https://a")),
+        ("http://a:1", "http://a:1/push.js", ("ws://a:1", "http://a:1")),
+        ("https://a/push/", "https://a/push/push.js", ("wss://a", "https://a")),
     ],
 )
-def test_the_websocket_url_follows_from_the_push_servers(
-    base: str, websocket: str, origins: tuple[str, ...]
+def test_the_urls_of_a_page_follow_from_the_push_servers(
+    base: str, script: str, origins: tuple[str, ...]
 ) -> None:
-    assert PushAddress(base).websocket == websocket
+    assert PushAddress(base).script == script
     assert PushAddress(base).origins == origins
 
 
@@ -322,7 +365,10 @@ def logged() -> Iterator[list[str]]:
 async def test_no_secret_is_logged(world: DemoWorld, logged: list[str]) -> None:
     alice = world.visitor()
     page = await alice.log_in("alice")
-    await world.ask_callback({"token": page.token})
+    answer = await world.ask_callback({"token": page.token})
+    mark = answer.json["result"]["meta"]["session"]
+    await world.ask_callback({"method": "typing", "meta": {"session": mark}}, "/push/rpc")
+    await world.ask_callback({"method": "typing", "meta": {"session": mark[:-1]}}, "/push/rpc")
     world.road.state = "closed"
     await alice.submit("/article", {"title": "x", "body": "y"})
     world.road.state = "open"
@@ -334,7 +380,7 @@ async def test_no_secret_is_logged(world: DemoWorld, logged: list[str]) -> None:
     text = "\n".join(logged)
     assert "logged in" in text
     assert "push API publish" in text
-    for secret in (KEY, page.token, page.csrf, cookie):
+    for secret in (KEY, page.token, page.csrf, cookie, mark):
         assert secret not in text
 
 

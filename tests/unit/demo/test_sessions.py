@@ -64,7 +64,7 @@ async def test_the_page_carries_a_token_that_is_not_the_session(world: DemoWorld
 
     page = await visitor.log_in("alice")
 
-    assert 'data-push-url="ws://127.0.0.1:8080/connection/websocket"' in page.text
+    assert '<script src="http://127.0.0.1:8080/push.js" defer></script>' in page.text
     assert len(page.token) == 64
     assert page.token != page.csrf
     assert visitor.cookie not in page.text
@@ -105,14 +105,21 @@ async def test_the_callback_tells_who_a_token_belongs_to(world: DemoWorld) -> No
     answer = await world.ask_callback(question(alice.token))
 
     assert answer.status == 200
+    mark = answer.json["result"]["meta"]["session"]
     assert answer.json == {
         "result": {
             "user": "alice",
             "info": {"name": "Alice"},
-            "channels": ["article:1", "user:alice"],
+            "channels": ["article:1", "chat:lobby", "user:alice", "watchdog"],
+            "presence_to": ["bob"],
+            "meta": {"session": mark},
         }
     }
-    assert (await world.ask_callback(question(bob.token))).json["result"]["user"] == "bob"
+    assert len(mark) == 64
+    assert mark not in alice.text
+    grant = (await world.ask_callback(question(bob.token))).json["result"]
+    assert (grant["user"], grant["presence_to"]) == ("bob", ["alice"])
+    assert grant["channels"] == ["article:1", "chat:lobby", "user:bob"]
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, None, 7, ["x"], {"a": 1}, "é" * 64, "\ud800"])
@@ -234,4 +241,5 @@ def test_secrets_do_not_show_when_a_session_is_printed() -> None:
 
     assert session.id not in repr(session)
     assert session.token not in repr(session)
+    assert session.mark not in repr(session)
     assert session.token not in repr(sessions)

@@ -1,0 +1,128 @@
+// What the modules of the demo share: elements, times, and requests to the CMS.
+//
+// Whatever comes from outside is put into the page with textContent, and never as HTML.
+
+export const page = document.body.dataset;
+export const byId = (id) => document.getElementById(id);
+export const field = (row, name) => row.querySelector(`[data-field="${name}"]`);
+
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Fill in a copy of a row of the page: texts by the names of its fields. */
+export function row(template, texts) {
+  const made = byId(template).content.firstElementChild.cloneNode(true);
+  for (const [name, text] of Object.entries(texts)) field(made, name).textContent = text;
+  return made;
+}
+
+/** A round initial; the style sheet has colors for some names. */
+export function showAvatar(avatar, name) {
+  avatar.className = `avatar small avatar-${/^[a-z]+$/i.test(name) ? name.toLowerCase() : "other"}`;
+  avatar.textContent = name.slice(0, 1);
+}
+
+/** Is it an object with texts and numbers by these names? */
+export function hasShape(data, shape) {
+  return data !== null && typeof data === "object" &&
+    Object.entries(shape).every(([name, type]) => typeof data[name] === type &&
+      (type !== "number" || Number.isFinite(data[name])));
+}
+
+export function highlight(part) {
+  part.classList.remove("changed");
+  void part.offsetWidth; // let the animation start over
+  part.classList.add("changed");
+}
+
+export function announce(text) {
+  const box = byId("announcement");
+  if (!box) return;
+  box.textContent = text;
+  box.classList.add("shown");
+  clearTimeout(announce.timer);
+  announce.timer = setTimeout(() => box.classList.remove("shown"), 12000);
+}
+
+// -- Time ------------------------------------------------------------------------------------
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+function ago(seconds) {
+  const passed = Date.now() / 1000 - seconds;
+  if (passed < 10) return "just now";
+  if (passed < 60) return relative.format(-Math.round(passed), "second");
+  if (passed < 3600) return relative.format(-Math.round(passed / 60), "minute");
+  if (passed < 86400) return relative.format(-Math.round(passed / 3600), "hour");
+  return relative.format(-Math.round(passed / 86400), "day");
+}
+
+export function showTime(time, since = time.dataset.since) {
+  time.dataset.since = since;
+  const seconds = Number(since);
+  const moment = new Date(seconds * 1000);
+  if (since === "" || Number.isNaN(moment.getTime())) return;
+  const text = ago(seconds);
+  if (time.textContent !== text) time.textContent = text;
+  time.dateTime = moment.toISOString();
+  time.title = moment.toLocaleString();
+}
+
+export function keepTimes() {
+  const show = () => document.querySelectorAll("time[data-since]").forEach((time) => showTime(time));
+  show();
+  setInterval(show, 15000);
+}
+
+// -- Requests to the CMS ---------------------------------------------------------------------
+
+export async function ask(path, options = {}) {
+  try {
+    const answer = await fetch(path, { ...options, headers: { Accept: "application/json" } });
+    return { ok: answer.ok, status: answer.status, body: await answer.json() };
+  } catch {
+    return { ok: false, status: 0, body: { notice: { level: "bad", text: "The CMS did not answer." } } };
+  }
+}
+
+export function post(form) {
+  return ask(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+}
+
+export function note(form, level, text) {
+  const place = form.querySelector(".form-note");
+  place.className = `form-note ${level}`;
+  place.textContent = text;
+  clearTimeout(place.timer);
+  if (level === "good") place.timer = setTimeout(() => { place.textContent = ""; }, 8000);
+}
+
+async function submit(event) {
+  event.preventDefault();
+  const form = event.currentTarget;
+  if (form.dataset.busy) return;
+  form.dataset.busy = "yes";
+  note(form, "", "One moment…");
+  const { ok, body } = await post(form);
+  delete form.dataset.busy;
+  note(form, body.notice?.level || "bad", body.notice?.text || "That did not work.");
+  if (!ok) return;
+  if (form.dataset.clear) form.elements[form.dataset.clear].value = "";
+  form.dispatchEvent(new Event("sent"));
+}
+
+export function setUpForms() {
+  for (const form of document.querySelectorAll("form[data-live]")) {
+    form.addEventListener("submit", submit);
+    form.addEventListener("keydown", (event) => {
+      const writes = event.target.matches("textarea:not([rows='9'])");
+      if (!writes || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+  }
+}
