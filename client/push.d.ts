@@ -63,7 +63,12 @@ export type ChannelEvent =
 
 export type PresenceEvent =
   /** Who of those that this user may see is online, at the beginning of each connection. */
-  | { event: "state"; online: string[] }
+  | {
+      event: "state";
+      online: string[];
+      /** How many others there are, if they are too many to be named. */
+      more?: number;
+    }
   /** One of them came or went. */
   | { event: "online" | "offline"; user: string }
   /** A client came into a channel or left it. */

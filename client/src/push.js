@@ -466,7 +466,7 @@ var Push = (function () {
       const { presenceState, presenceNotification } = data || {};
       if (presenceState) {
         for (const user of presenceState.online || []) this.online.add(user);
-        this.tell({ type: "online", users: [...this.online] });
+        this.tell({ type: "online", users: [...this.online], more: presenceState.more });
       } else if (presenceNotification) {
         const { uid, event } = presenceNotification;
         this.online[event === "online" ? "add" : "delete"](uid);
@@ -991,7 +991,7 @@ var Push = (function () {
       else if (type === "reply") this.#calls.get(message.n)?.done(message.error, message.result);
       else if (type === "online") {
         this.#online = new Set(message.users);
-        each(this.#listeners.presence, { event: "state", online: this.online });
+        each(this.#listeners.presence, { event: "state", online: this.online, more: message.more });
       } else if (type === "presence") {
         const { event } = message;
         if (event.event === "online") this.#online.add(event.user);
