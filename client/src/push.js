@@ -26,7 +26,7 @@ var Push = (function () {
   const ROLL_CALL = 300; // for other tabs to say where they stand
   const SILENT = 40000; // without a word of the hub: is it still there?
   const ANSWER = 3000; // for its answer
-  const RECENT = 100; // publications of a channel that a hub keeps for its tabs
+  const RECENT = 50; // publications of a channel that a hub keeps for its tabs
 
   const script = typeof document === "object" ? document.currentScript : null;
 
@@ -151,11 +151,12 @@ var Push = (function () {
     const aborting = new AbortController();
     const post = async (path, body) => {
       const { signal } = aborting;
-      const answer = await fetch(url + path, { method: "POST", body, signal, credentials: "include" });
+      const options = { method: "POST", body, signal, credentials: "include" };
+      const answer = await fetch(url + path, options);
       if (answer.ok) return answer;
       const status = answer.status;
       throw Object.assign(fault({ message: `HTTP ${status}` }),
-        { status, delay: 1000 * answer.headers.get("Retry-After") });
+        { status, delay: 1000 * (parseInt(answer.headers.get("Retry-After"), 10) || 0) });
     };
     let sent = Promise.resolve();
     wire.send = (data) => {
@@ -199,6 +200,7 @@ var Push = (function () {
       this.tabs = new Map(); // by id: what ends the watch over it
       this.wanted = new Map(); // channel: what it is asked for with, and by which tabs
       this.has = new Map(); // channel: data of the subscription
+      this.granted = new Set(); // those of them that are for all tabs
       this.at = new Map(); // channel: position up to which all was told
       this.recent = new Map(); // channel: its latest publications
       this.replies = new Map(); // by id of the command
@@ -207,6 +209,8 @@ var Push = (function () {
       this.bad = new Set(); // transports that let nothing through
       this.commands = 0;
       this.failures = 0;
+      this.earliest = 0; // The server wants no attempt before.
+      this.opening = true; // Until the other tabs have said where they stand.
       this.status = { state: "connecting" };
       this.unlisten = onWindow({
         online: () => this.wake(),
@@ -295,11 +299,13 @@ var Push = (function () {
       this.good = wire.name;
       this.online.clear();
       this.tell({ type: "online", users: [] });
-      if (result.expires) this.expiry = after(1000 * result.ttl, () => this.refresh());
-      const had = [...this.has.keys()];
+      this.expire(result);
+      const had = this.granted;
       this.has.clear();
-      const subs = Object.entries(result.subs || {});
-      for (const [channel, each] of subs) this.subscribed(channel, each, this.asked.get(channel));
+      this.granted = new Set(Object.keys(result.subs || {}));
+      for (const channel of this.granted) {
+        this.subscribed(channel, result.subs[channel], this.asked.get(channel));
+      }
       for (const channel of had) {
         if (!this.has.has(channel) && !this.wanted.has(channel)) this.unsubscribed(channel, 2000);
       }
@@ -313,15 +319,20 @@ var Push = (function () {
       this.say({ state: "connected", transport: this.wire.name, client: this.client });
     }
 
+    /** See to a new token before the time is over; the page's own token just ends. */
+    expire({ expires, ttl }) {
+      clearTimeout(this.expiry);
+      if (expires && this.page.getToken) this.expiry = after(1000 * ttl, () => this.refresh());
+    }
+
     async refresh() {
-      if (!this.page.getToken) return; // It ends, and the page's token with it.
       try {
         const token = await this.page.getToken();
         if (!this.wire?.since) return;
         this.send("refresh", { token }, (error, result) => {
           if (error) return;
           this.token = token;
-          if (result.expires) this.expiry = after(1000 * result.ttl, () => this.refresh());
+          this.expire(result);
         });
       } catch {
         this.token = undefined; // Asked for again when it has ended.
@@ -374,7 +385,9 @@ var Push = (function () {
       const most = Math.min(DELAY_MAX, DELAY * 2 ** this.failures);
       this.failures += 1;
       // Offline it rather waits for the event.
-      const least = offline() ? DELAY_MAX : Math.max(delay, advice);
+      const told = Math.max(delay, advice);
+      const least = offline() ? DELAY_MAX : told;
+      this.earliest = Date.now() + told;
       const wait = Math.round(least + Math.random() * most);
       this.say({ state: "connecting", code, reason, retryIn: wait });
       this.timer = after(wait, () => this.open());
@@ -395,7 +408,7 @@ var Push = (function () {
     /** Somebody looks at a page: be there, and see whether the connection still is. */
     wake() {
       if (!this.wire) {
-        this.open();
+        if (Date.now() >= this.earliest) this.open();
       } else if (this.wire.since && Date.now() - this.heard > PROBE) {
         this.silence(PROBE);
         this.send("ping", {}, () => {});
@@ -452,13 +465,13 @@ var Push = (function () {
 
     pushed({ channel, pub, join, leave, subscribe, unsubscribe, message, disconnect, refresh }) {
       if (pub) this.published(channel, pub);
-      else if (join) this.tell({ type: "presence", event: { event: "join", channel, ...join.info } });
-      else if (leave) this.tell({ type: "presence", event: { event: "leave", channel, ...leave.info } });
-      else if (subscribe) this.subscribed(channel, subscribe);
+      else if (join) this.moved(channel, "join", join.info);
+      else if (leave) this.moved(channel, "leave", leave.info);
+      else if (subscribe) this.added(channel, subscribe);
       else if (unsubscribe) this.unsubscribed(channel, unsubscribe.code, unsubscribe.reason);
       else if (message) this.told(message.data);
       else if (disconnect) this.ended(disconnect.code, disconnect.reason);
-      else if (refresh?.expires) this.expiry = after(1000 * refresh.ttl, () => this.refresh());
+      else if (refresh) this.expire(refresh);
     }
 
     /** Take what belongs to no channel: who is online. */
@@ -476,17 +489,34 @@ var Push = (function () {
 
     // --- Channels ----------------------------------------------------------------------------
 
+    /** Tell of a channel: one that was asked for belongs to the tabs that did. */
+    tellOf(channel, message) {
+      const own = this.wanted.has(channel) && !this.granted.has(channel);
+      this.tell({ ...message, channel, own });
+    }
+
+    moved(channel, event, info) {
+      this.tellOf(channel, { type: "presence", event: { event, channel, ...info } });
+    }
+
+    added(channel, result) {
+      this.granted.add(channel);
+      this.subscribed(channel, result);
+    }
+
     published(channel, pub) {
+      if (!this.has.has(channel)) return; // It was just left.
       const at = this.at.get(channel);
       if (at && pub.offset) {
         this.at.set(channel, { epoch: at.epoch, offset: pub.offset });
         this.keep(channel, [pub]);
       }
-      this.tell({ type: "pub", channel, pub });
+      this.tellOf(channel, { type: "pub", pub });
     }
 
     /** Keep publications for tabs that are behind; what was kept from there on is among them. */
     keep(channel, publications) {
+      if (!this.page.share) return;
       const kept = this.recent.get(channel) || [];
       const [{ offset } = { offset: Infinity }] = publications;
       const older = kept.filter((pub) => pub.offset < offset);
@@ -540,7 +570,7 @@ var Push = (function () {
       else this.at.delete(channel);
       this.keep(channel, publications);
       this.has.set(channel, data);
-      this.tell({ type: "sub", channel, result, since });
+      this.tellOf(channel, { type: "sub", result, since });
       if (!expires) return;
       const { wire } = this;
       after(1000 * ttl, () => this.wire === wire && this.has.has(channel) && this.renew(channel));
@@ -552,14 +582,14 @@ var Push = (function () {
         this.ask(channel);
         return;
       }
-      for (const each of [this.wanted, this.at, this.recent]) each.delete(channel);
-      this.tell({ type: "unsub", channel, code, reason });
+      this.tellOf(channel, { type: "unsub", code, reason });
+      for (const known of [this.wanted, this.at, this.recent, this.granted]) known.delete(channel);
     }
 
     /** Leave a channel that no tab wants any more. */
     release(channel) {
-      if (this.wanted.has(channel)) return;
-      for (const each of [this.has, this.at, this.recent]) each.delete(channel);
+      if (this.wanted.has(channel) || this.granted.has(channel)) return;
+      for (const known of [this.has, this.at, this.recent]) known.delete(channel);
       if (this.wire?.since) this.send("unsubscribe", { channel }, () => {});
     }
 
@@ -632,12 +662,13 @@ var Push = (function () {
 
     tellPlace(channel, to, more, since) {
       const result = { ...this.at.get(channel), data: this.has.get(channel), ...more };
-      this.tell({ type: "sub", to, channel, result, since });
+      this.tellOf(channel, { type: "sub", to, result, since });
     }
 
     want(from, { channel, token, data, since, renewable }) {
       const known = this.wanted.get(channel);
-      const renewed = known?.get(from)?.renewable;
+      const before = known?.get(from);
+      const renewed = before?.renewable && before.token !== token;
       this.wanted.set(channel, (known || new Map()).set(from, { token, data, renewable }));
       const live = this.wire?.since;
       if (since) this.catchUp(from, channel, since);
@@ -729,8 +760,8 @@ var Push = (function () {
 
     subscribe(channel, { token, since, data } = {}) {
       const renewable = typeof token === "function";
-      const want = { token: renewable ? undefined : token, data, renewable, waiting: [] };
-      if (renewable) want.fetch = token;
+      const waiting = this.#wants.get(channel)?.waiting || [];
+      const want = { data, waiting, ...(renewable ? { fetch: token, renewable } : { token }) };
       if (since) this.#at.set(channel, { epoch: since.epoch, offset: since.offset });
       this.#wants.set(channel, want);
       const answer = new Promise((resolve, reject) => { want.waiting.push({ resolve, reject }); });
@@ -780,6 +811,7 @@ var Push = (function () {
       });
       const seen = () => (hidden() ? this.#hidden() : this.#visible());
       if (typeof document === "object") document.addEventListener("visibilitychange", seen);
+      if (hidden()) this.#hidden();
       this.#timers.check = setInterval(() => this.#check(), PROBE);
       this.#unlisten = () => {
         windows();
@@ -804,8 +836,9 @@ var Push = (function () {
     }
 
     #wake() {
-      this.#asked ||= Date.now();
       this.#tell({ type: "wake" });
+      if (this.#hub) return;
+      this.#asked ||= Date.now();
       after(ANSWER, () => this.#check());
     }
 
@@ -846,7 +879,8 @@ var Push = (function () {
         const name = `twisted_push ${await digest(who)}`;
         const alive = new Promise((resolve) => { this.#release = resolve; });
         await new Promise((resolve, reject) => {
-          navigator.locks.request(`${name} ${id}`, () => { resolve(); return alive; }).catch(reject);
+          const lock = `${name} ${id}`;
+          navigator.locks.request(lock, () => { resolve(); return alive; }).catch(reject);
         });
         if (this.#id !== id) return false;
         this.#name = name;
@@ -864,7 +898,8 @@ var Push = (function () {
       const ballot = new AbortController();
       this.#ballot = ballot;
       try {
-        await navigator.locks.request(this.#name, steal ? { steal } : { signal: ballot.signal }, () => {
+        const how = steal ? { steal } : { signal: ballot.signal };
+        await navigator.locks.request(this.#name, how, () => {
           if (this.#ballot !== ballot) return undefined;
           const reign = new Promise((resolve) => { this.#resign = resolve; });
           this.#lead();
@@ -872,8 +907,8 @@ var Push = (function () {
         });
       } catch {
         // Withdrawn; or another tab took this one for dead, and the hub is there now.
-        if (this.#ballot !== ballot) return;
-        this.#hub?.stop();
+        if (this.#ballot !== ballot || !this.#hub) return;
+        this.#hub.stop();
         this.#hub = this.#hubId = undefined;
         this.#campaign({});
         this.#present();
@@ -898,6 +933,7 @@ var Push = (function () {
       });
       this.#hub = hub;
       this.#hubId = id;
+      this.#asked = 0;
       this.#present();
       if (bus) {
         bus.postMessage({ type: "lead", hub: id });
@@ -909,6 +945,7 @@ var Push = (function () {
           after(ROLL_CALL, resolve);
         });
       }
+      hub.opening = false;
       hub.open();
     }
 
@@ -929,7 +966,11 @@ var Push = (function () {
       this.#unlisten();
       // That it was denied is to be heard before the next one tries.
       this.#leave(status.state === "denied" ? ROLL_CALL : 0);
-      for (const { done } of [...this.#calls.values()]) done({ message: "connection lost" });
+      const error = fault({ ...status, message: `it is ${status.state}` });
+      for (const { done } of [...this.#calls.values()]) done(error);
+      for (const { waiting } of this.#wants.values()) {
+        for (const { reject } of waiting.splice(0)) reject(error);
+      }
       this.#online.clear();
       this.#set(status);
     }
@@ -983,6 +1024,7 @@ var Push = (function () {
     }
 
     #take({ type, ...message }) {
+      if (message.own && !this.#wants.has(message.channel)) return;
       if (type === "pub") this.#published(message.channel, message.pub);
       else if (type === "sub") this.#subscribed(message.channel, message.result, message.since);
       else if (type === "unsub") this.#unsubscribed(message);
@@ -1015,6 +1057,8 @@ var Push = (function () {
         this.#begun = true;
       }
       this.#set(status);
+      // The timers of a hub in the background are slow.
+      if (status.retryIn && !this.#hub) after(status.retryIn, () => this.#tell({ type: "wake" }));
       if (status.state !== "connected") return;
       for (const call of this.#calls.values()) this.#begin(call);
     }
@@ -1070,7 +1114,7 @@ var Push = (function () {
 
     #unsubscribed({ channel, code, reason }) {
       const want = this.#wants.get(channel);
-      for (const each of [this.#wants, this.#at, this.#behind]) each.delete(channel);
+      for (const known of [this.#wants, this.#at, this.#behind]) known.delete(channel);
       for (const { reject } of want?.waiting || []) reject(fault({ code, reason }));
       each(this.#listeners.channel, { channel, event: "unsubscribed", code, reason });
     }
@@ -1139,16 +1183,18 @@ var Push = (function () {
   }
 
   function connect(options = {}) {
-    const { share = true, transports = [...TRANSPORTS.keys()] } = options;
+    const { getToken, identity, share = true, transports = [...TRANSPORTS.keys()] } = options;
     const known = transports.filter((name) => TRANSPORTS.has(name));
     if (!known.length) throw new TypeError("transports: none that is known");
+    const token = options.token ?? (getToken ? undefined : attribute("data-push-token"));
+    const unknown = getToken && (identity ?? token) === undefined;
     return new Tab({
       ...options,
       url: addressOf(options.url),
-      token: options.token ?? (options.getToken ? undefined : attribute("data-push-token")),
+      token,
       positions: options.positions ?? positionsOf(attribute("data-push-positions")),
       transports: known,
-      share: share && canShare() && (!options.getToken || (options.identity ?? options.token)) !== undefined,
+      share: share && canShare() && !unknown,
     });
   }
 

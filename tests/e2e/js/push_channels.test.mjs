@@ -138,6 +138,16 @@ test("one that is refused for now is asked for again", async () => {
   assert.equal((await asked).event, "subscribed");
 });
 
+test("one that is asked for twice, and one that is never answered", async () => {
+  const { push, ws } = await connected();
+  const asked = [push.subscribe("room"), push.subscribe("room", { data: 1 })];
+  ws.reply("subscribe", {});
+  assert.deepEqual((await Promise.all(asked)).map(({ event }) => event), ["subscribed", "subscribed"]);
+  const never = assert.rejects(push.subscribe("other"), /it is closed/);
+  push.close();
+  await never;
+});
+
 test("one that the CMS gave meanwhile", async () => {
   const { push, ws } = await connected({}, { subs: { room: {} } });
   assert.equal((await push.subscribe("room")).event, "subscribed");

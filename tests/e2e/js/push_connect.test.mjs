@@ -5,7 +5,8 @@ import { test } from "node:test";
 
 import { Browser, SERVER, SOURCE, connected, settle, told } from "./push_world.mjs";
 
-const REPLY = { client: "client-1", ping: 25, pong: true, session: "secret", node: "node-1" };
+const REPLY = { client: "client-1", ping: 25, pong: true, session: "secret", node: "node-1",
+  subs: { a: {} } };
 const ALL = ["websocket", "http_stream", "sse", "poll"];
 
 async function begin(options, { attributes, src, without } = {}) {
@@ -35,7 +36,7 @@ test("the first command, and the state when it is answered", async () => {
   browser.ws.reply("connect", REPLY);
   assert.deepEqual([push.state, push.transport, push.client],
     ["connected", "websocket", "client-1"]);
-  assert.deepEqual(told(push), ["online ", "connected"]);
+  assert.deepEqual(told(push), ["online ", "a subscribed", "connected"]);
   assert.equal(browser.requests.length, 0);
 });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { connected, settle, told } from "./push_world.mjs";
+import { Browser, connected, settle, told } from "./push_world.mjs";
 
 const GRANTED = { subs: { news: { recoverable: true, epoch: "e", offset: 5 }, chat: {} } };
 
@@ -87,10 +87,20 @@ for (const code of [3500, 3501, 3503, 3507, 3999, 4500, 4999]) {
   });
 }
 
-test("it waits for as long as the server says", async () => {
-  const { push, ws } = await connected();
+test("it waits for as long as the server says, whoever looks", async () => {
+  const { browser, tab, push, ws } = await connected();
   ws.drop(3004, "try again in 30 s");
   assert.equal(push.log.at(-1).retryIn, 30250);
+  tab.show("visible");
+  tab.dispatch("online");
+  await browser.advance(29999);
+  tab.show("visible");
+  await settle();
+  assert.equal(browser.sockets.length, 1);
+  await browser.advance(1);
+  tab.show("visible");
+  await settle();
+  assert.equal(browser.sockets.length, 2);
 });
 
 test("when a server stops not all come back within half a second", async () => {
@@ -314,6 +324,15 @@ test("a tab in the background gives up its connection only if it is to", async (
   await settle();
   assert.deepEqual(browser.ws.accept().sent[0].connect.subs,
     { news: { recover: true, epoch: "e", offset: 5 } });
+});
+
+test("a tab that was opened in the background gives up its connection, too", async () => {
+  const browser = new Browser();
+  browser.tab({ state: "hidden" }).connect({ share: false, pauseHidden: 20 });
+  await settle();
+  browser.ws.serve();
+  await browser.advance(20000);
+  assert.equal(browser.ws.closed, true);
 });
 
 test("close is for good, and leaves nothing behind", async () => {

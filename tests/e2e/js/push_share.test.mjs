@@ -165,6 +165,33 @@ test("a tab that a browser froze is passed by, and finds its way when it wakes u
   assert.deepEqual(heard(browser), [["six"], ["six"], ["six"]]);
 });
 
+test("who was passed by once does not take it back at once", async () => {
+  const browser = await tabs(2);
+  const [first, second] = browser.tabs;
+  first.show("visible"); // It asks itself.
+  first.freeze();
+  second.show("visible");
+  await browser.advance(5000);
+  browser.ws.serve({ client: "2", ...NEWS });
+  first.thaw();
+  for (let turn = 0; turn < 10; turn += 1) {
+    await browser.advance(5000);
+    browser.ws.deliver({});
+  }
+  assert.equal(browser.sockets.length, 2);
+  assert.equal(first.push.client, "2");
+});
+
+test("a hub in the background is called by a tab in front when it is to try again", async () => {
+  const browser = await tabs(2);
+  const [first, second] = browser.tabs;
+  browser.ws.drop();
+  await settle();
+  for (const [id, timer] of browser.timers) if (timer.tab === first) browser.timers.delete(id);
+  await browser.advance(second.push.retryIn);
+  assert.equal(browser.sockets.length, 2);
+});
+
 test("a hub that has nothing to say is asked, and is not taken for dead", async () => {
   const browser = await tabs(2);
   for (let minute = 0; minute < 6; minute += 1) {
@@ -272,6 +299,37 @@ test("a channel leaves with the last tab that has it", async () => {
     await gather(browser);
     assert.deepEqual(browser.ws.command("unsubscribe").unsubscribe, { channel: "reading" });
   }
+});
+
+test("what is said there is not heard by the other tabs", async () => {
+  const browser = await tabs(3);
+  const [first, second, third] = browser.tabs;
+  for (const tab of [second, third]) tab.push.subscribe("reading");
+  await settle();
+  browser.ws.reply("subscribe", { epoch: "r", offset: 1 });
+  browser.ws.publish("reading", "to readers", 2);
+  const info = { user: "7", client: "c7" };
+  browser.ws.deliver({ push: { channel: "reading", join: { info } } });
+  browser.ws.publish("news", "to all", 6);
+  await settle();
+  const late = browser.tab();
+  late.connect({ token: "t" });
+  await gather(browser);
+  const both = ["to readers", "to all"];
+  assert.deepEqual(heard(browser), [["to all"], both, both, []]);
+  assert.deepEqual([told(first.push), told(late.push)], [[], ["news subscribed", "online ", "connected"]]);
+  assert.deepEqual(told(second.push), ["reading subscribed", "reading 7 join"]);
+});
+
+test("a channel that is for all tabs stays when a tab that asked for it, too, is gone", async () => {
+  const browser = await tabs(2);
+  assert.equal((await browser.tabs[1].push.subscribe("news")).event, "recovered");
+  browser.tabs[1].push.close();
+  await gather(browser);
+  assert.equal(browser.ws.command("unsubscribe"), undefined);
+  browser.ws.publish("news", "six", 6);
+  await settle();
+  assert.deepEqual(browser.tabs[0].push.heard, ["six"]);
 });
 
 test("each tab has a token of its own for it, and one that is bad is the tab's alone", async () => {

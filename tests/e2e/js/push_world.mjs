@@ -393,8 +393,10 @@ export function told(push) {
   });
 }
 
+const CHANNELS = { subs: { a: {}, b: {} } };
+
 /** A tab alone in a browser, which connects and is connected by a WebSocket. */
-export async function connected(options = {}, result = {}) {
+export async function connected(options = {}, result = CHANNELS) {
   const browser = new Browser();
   const tab = browser.tab();
   const push = tab.connect({ share: false, token: "t", ...options });
