@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from benchmarks import peers
 from benchmarks.fan_out import crowd
 from benchmarks.figures import DATA_SIZE, Figure, Scale
 from benchmarks.load import Loop, Publishers, api_request
+from benchmarks.processes import undisturbed
 from twisted_push.bench.crowds import Clients
 from twisted_push.bench.process import LOAD_CORE, BenchError, Child
 from twisted_push.bench.publisher import message
@@ -55,8 +58,11 @@ def _waiting(server: Server, clients: Clients, scale: Scale) -> Iterator[Figure]
     between = Figure("worst answer without a fan-out", "ms")
     ours = peers.Ours(server)
     command = [sys.executable, "-m", "benchmarks.probe", str(server.port)]
-    with Child(command, LOAD_CORE) as probe:
+    with ExitStack() as stack:
+        probe = stack.enter_context(Child(command, LOAD_CORE))
         probe.hear()
+        others = [server.pid, *(crowd.pid for crowd in clients.crowds)]
+        stack.enter_context(undisturbed(others, [probe.pid, os.getpid()]))
         for number in range(scale.rounds + 1):
             time.sleep(0.3)
             quiet = probe.ask("")

@@ -1,9 +1,9 @@
 """The server, and beside it what tells how long Python's collector stopped it.
 
 ``python -m benchmarks.watched ARGUMENTS`` runs ``twisted-push ARGUMENTS``. For every line on its
-standard input it prints the longest pause since the last line, in ms, and their number, as JSON;
-``collect`` has all collected first. The collector calls what notes them (`gc.callbacks`): the
-product knows nothing of it.
+standard input it prints the longest pause since the last line, in ms of CPU time, and their number,
+as JSON; ``collect`` has all collected first. The collector calls what notes them (`gc.callbacks`):
+the product knows nothing of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class _Pauses:
         self._out = sys.stdout
 
     def noted(self, phase: str, _information: Mapping[str, int]) -> None:
-        now = time.perf_counter_ns()
+        # Not by the clock: what else the machine does meanwhile is no pause of the collector's.
+        now = time.thread_time_ns()
         if phase == "start":
             self._begun = now
         else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from benchmarks import peers
 from benchmarks.fan_out import crowd
 from benchmarks.figures import DATA_SIZE, Figure, Scale
+from benchmarks.processes import undisturbed
 from twisted_push.bench.crowds import Clients
 from twisted_push.bench.process import LOAD_CORE, SERVER_CORE, BenchError
 from twisted_push.bench.server import free_port, running_server
@@ -25,6 +26,7 @@ class _Group:
 
     servers: list[peers.Ours]
     clients: Clients
+    pids: list[int]
 
     def publish(self, times: int) -> float:
         """Publish to all servers at once, so often; give deliveries per second."""
@@ -54,6 +56,7 @@ def workers(scale: Scale) -> Iterator[Figure]:
         two = _group(stack, [SERVER_CORE, LOAD_CORE], scale.subscribers)
         for group in (one, two):
             group.publish(1)
+        stack.enter_context(undisturbed([*one.pids, *two.pids], [os.getpid()]))
         for _ in range(scale.rounds):
             figure.floor.append(one.publish(scale.publishes_per_round))
             figure.rounds.append(two.publish(scale.publishes_per_round))
@@ -74,4 +77,5 @@ def _group(stack: ExitStack, cores: list[int], clients: int) -> _Group:
         # Both cores do the work of both sides, where there are two of them.
         os.sched_setaffinity(each.pid, {SERVER_CORE, LOAD_CORE})
     found.open(clients)
-    return _Group(ours, found)
+    pids = [process.pid for process in (*servers, *found.crowds)]
+    return _Group(ours, found, pids)
