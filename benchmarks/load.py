@@ -205,10 +205,12 @@ def api_request(port: int, key: str, method: str, body: object) -> bytes:
 class _Publisher:
     """One keep-alive connection."""
 
-    __slots__ = ("_all", "_rest", "sock")
+    __slots__ = ("_all", "_rest", "asked", "sock")
 
     def __init__(self, publishers: Publishers, sock: socket.socket) -> None:
         self.sock = sock
+        self.asked = 0
+        """When its request was sent, in ns of the monotonic clock."""
         self._all = publishers
         self._rest = b""
 
@@ -237,6 +239,8 @@ class Publishers:
         self._request = b""
         self._unsent = 0
         self._unanswered = 0
+        self.waits: list[int] = []
+        """How long each answer took, in ns."""
         self._publishers = [_Publisher(self, _dial(port)) for _ in range(connections)]
         for each in self._publishers:
             loop.add(each.sock, each.readable)
@@ -252,11 +256,13 @@ class Publishers:
     def answered(self, publisher: _Publisher) -> None:
         """Go on after an answer."""
         self._unanswered -= 1
+        self.waits.append(time.monotonic_ns() - publisher.asked)
         self._send(publisher)
 
     def _send(self, publisher: _Publisher) -> None:
         if self._unsent:
             self._unsent -= 1
+            publisher.asked = time.monotonic_ns()
             publisher.sock.sendall(self._request)
 
     def close(self) -> None:

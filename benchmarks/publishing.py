@@ -16,10 +16,23 @@ from twisted_push.bench.process import SERVER_CORE
 from twisted_push.bench.publisher import message
 from twisted_push.bench.server import CHANNEL, Server, running_server
 
-__all__ = ["BATCH", "publishing"]
+__all__ = ["BATCH", "durability", "publishing"]
 
 BATCH = 20
 _WARM_UP = 100
+_MANY = 32
+_HISTORY = """
+[[sites.default.namespaces]]
+prefix = ""
+history_size = 100
+"""
+_JOURNALS = {
+    "no journal": "",
+    **{
+        f"durability {each}": f'state_dir = "state"\ndurability = "{each}"\n'
+        for each in ("none", "write", "commit")
+    },
+}
 
 
 def publishing(scale: Scale) -> Iterator[Figure]:
@@ -39,6 +52,27 @@ def publishing(scale: Scale) -> Iterator[Figure]:
         body = {"commands": [{"publish": single}] * BATCH}
         request = api_request(server.port, server.key, "batch", body)
         yield from run.measure(f"publish in batches of {BATCH}", request, 1, BATCH)
+
+
+def durability(scale: Scale) -> Iterator[Figure]:
+    """Measure publishes that are kept, by 32 connections, with and without a journal."""
+    for name, top in _JOURNALS.items():
+        rate = Figure(f"publish, {name}, {_MANY} connections", "messages per second")
+        p99 = Figure(f"publish, {name}, 99 % answered within", "ms")
+        with (
+            running_server(top=top, site=_HISTORY) as server,
+            _publishers(Loop(), server.port, _MANY) as backend,
+        ):
+            params = {"channel": "kept", "data": message(DATA_SIZE, 0)}
+            request = api_request(server.port, server.key, "publish", params)
+            _publish(server, backend, request, _WARM_UP)
+            for _ in range(scale.rounds):
+                backend.waits.clear()
+                _, seconds = _publish(server, backend, request, scale.publishes)
+                rate.rounds.append(scale.publishes / seconds)
+                p99.rounds.append(sorted(backend.waits)[len(backend.waits) * 99 // 100] / 1e6)
+        yield rate
+        yield p99
 
 
 class _Run:

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.peers_table(figures),
         report.targets_table(figures),
     ):
-        print(f"\n{table}", file=sys.stderr)
+        if table:
+            print(f"\n{table}", file=sys.stderr)
     if options.short:
         print("\nThe targets are for the full run: 10,000 and 18,000 clients.", file=sys.stderr)
     _tell_of(skipped)

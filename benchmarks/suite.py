@@ -9,7 +9,7 @@ from benchmarks.figures import BURST, DATA_SIZE, FULL, SHORT, Figure, Scale
 from benchmarks.handshakes import handshakes
 from benchmarks.idle import idle, pings, small_frames
 from benchmarks.pauses import pauses
-from benchmarks.publishing import publishing
+from benchmarks.publishing import durability, publishing
 from benchmarks.workers import workers
 
 __all__ = ["BURST", "DATA_SIZE", "FULL", "PARTS", "SHORT", "Figure", "Scale", "measure"]
@@ -21,6 +21,7 @@ PARTS: Mapping[str, Callable[[Scale], Iterator[Figure]]] = {
     "ping": pings,
     "frames": small_frames,
     "publish": publishing,
+    "durability": durability,
     "pauses": pauses,
     "workers": workers,
 }
