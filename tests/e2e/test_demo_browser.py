@@ -143,6 +143,11 @@ def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
     assert found["inputAfterwards"] == ""
     assert found["whileAway"] is False
     assert found["carried"] == ["WebSocket", "Long polling", "WebSocket", "WebSocket"]
+    # Keys, and what came while nobody looked.
+    assert found["skip"] == "Skip to the content"
+    assert found["toastsAfterEscape"] is False
+    title = "News <b>of</b> today & tomorrow · twisted_push demo"
+    assert found["titles"] == [f"(2) {title}", title]
     # The log of the site.
     assert found["logHas"] == ["saved “News <b>of</b> today & tomorrow”."]
     assert found["pausedLines"] == 1

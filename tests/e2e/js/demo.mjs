@@ -82,6 +82,47 @@ async function chat(alice, bob, found) {
   await bob.evaluate(() => { window.openedOnce = true; });
 }
 
+async function byKeyboard(alice, found) {
+  await step("the skip link leads to the content", async () => {
+    await alice.reload();
+    await alice.waitForSelector("body[data-live=connected]");
+    await alice.keyboard.press("Tab");
+    found.skip = await alice.evaluate(() => document.activeElement.textContent);
+    await alice.keyboard.press("Enter");
+    await alice.waitForFunction(() => document.activeElement.id === "main");
+  });
+  await step("a notice is sent and dismissed by keys", async () => {
+    await alice.focus("#message-text");
+    await alice.keyboard.type("By keys");
+    await alice.keyboard.press("Enter");
+    await says(alice, ".toast p", "By keys");
+    await alice.keyboard.press("Escape");
+    found.toastsAfterEscape = (await texts(alice, ".toast p")).includes("By keys");
+  });
+  await step("the focus stays where a list is refreshed", async () => {
+    const button = "#people-list [data-person=bob] button";
+    await alice.focus(`${button}:not([disabled])`);
+    await alice.waitForResponse((response) => response.url().endsWith("/people.json"));
+    await alice.waitForFunction((selector) => document.activeElement.matches(selector), button);
+  });
+}
+
+async function inTheBackground(bob, alice, found) {
+  const see = (hidden) => bob.evaluate((is) => {
+    Object.defineProperty(document, "hidden", { configurable: true, value: is });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await see(true);
+  for (const words of ["One", "Two"]) {
+    await alice.fill("#chat-text", words);
+    await alice.press("#chat-text", "Enter");
+    await says(bob, ".line-text", words);
+  }
+  found.titles = [await bob.title()];
+  await see(false);
+  found.titles.push(await bob.title());
+}
+
 async function comeBack(alice, bob, found) {
   await step("bob disconnects", async () => {
     await bob.click("#panel-toggle");
@@ -167,6 +208,21 @@ async function logOut(bob, found) {
   found.reloadedAtTheEnd = !(await bob.evaluate(() => window.openedOnce === true));
 }
 
+async function withoutAPushServer(alice, found) {
+  await alice.route("**/push.js", (route) => route.abort());
+  await alice.reload();
+  await says(alice, "#banner strong", "There is no push server.");
+  await step("alice saves all the same", async () => {
+    await alice.click("#editor-card summary");
+    await alice.fill("#edit-title", "Without");
+    await alice.click("#editor button[type=submit]");
+    await says(alice, "#article-title", "Without");
+  });
+  await alice.unroute("**/push.js");
+  await alice.click("#banner button");
+  await step("alice is connected again", () => alice.waitForSelector("body[data-live=connected]"));
+}
+
 await withPeople(executablePath, demo, async ({ open, complaints }) => {
   const found = {};
   const alice = await step("alice logs in", () => open("alice"));
@@ -177,11 +233,14 @@ await withPeople(executablePath, demo, async ({ open, complaints }) => {
   await readTheArticle(alice, bob, found);
   await sendNotices(alice, bob, found);
   await chat(alice, bob, found);
+  await byKeyboard(alice, found);
+  await inTheBackground(bob, alice, found);
   await comeBack(alice, bob, found);
   await carry(alice, bob, found);
   await watch(log, bob, found);
   await kick(alice, log, bob, found);
   await logOut(bob, found);
-  found.complaints = complaints;
+  found.complaints = complaints.splice(0);
+  await withoutAPushServer(alice, found);
   return found;
 });

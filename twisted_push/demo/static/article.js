@@ -1,6 +1,8 @@
 // The article: a new version appears where it is open, and in the editor if that is untouched.
 
-import { announce, ask, byId, element, hasShape, highlight, note, showAvatar, showTime } from "./page.js";
+import {
+  announce, ask, byId, countUnseen, element, hasShape, highlight, note, setTitle, showAvatar, showTime,
+} from "./page.js";
 import { onGap, push } from "./live.js";
 
 const CHANNEL = "article:1";
@@ -16,7 +18,8 @@ function showArticle(data) {
   const title = byId("article-title");
   if (title.textContent !== data.title) changed.push(title);
   title.textContent = data.title;
-  document.title = `${data.title} · twisted_push demo`;
+  setTitle(`${data.title} · twisted_push demo`);
+  countUnseen();
   byId("article-author").textContent = data.author;
   showAvatar(byId("article-initial"), data.author);
   showTime(byId("article-time"), data.saved_at);

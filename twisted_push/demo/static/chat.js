@@ -3,7 +3,7 @@
 // A line is a form that goes to the CMS, which keeps it and publishes it. Typing is a call (`rpc`)
 // to the push server, which hands it to the CMS: that decides whether the others are told.
 
-import { ask, byId, field, hasShape, page, row, showAvatar, showTime } from "./page.js";
+import { ask, byId, countUnseen, field, hasShape, page, row, showAvatar, showTime } from "./page.js";
 import { onGap, push } from "./live.js";
 
 const CHANNEL = "chat:lobby";
@@ -31,6 +31,7 @@ function showLine(line) {
   list.insertBefore(made, after ?? null);
   while (list.children.length > MOST_LINES) list.firstElementChild.remove();
   byId("lines-empty").hidden = true;
+  countUnseen();
   scrollDown();
 }
 

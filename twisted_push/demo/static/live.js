@@ -116,6 +116,8 @@ let received = 0;
 
 function showFacts(state, transport, client) {
   if (!byId("panel")) return;
+  if (state === "closed" || state === "denied") channels.clear();
+  showChips();
   byId("fact-state").textContent = STATES[state];
   byId("fact-transport").textContent = TRANSPORTS[transport] ?? "none";
   byId("fact-client").textContent = client ?? "none";
@@ -127,9 +129,12 @@ function showFacts(state, transport, client) {
 function showChannels({ channel, event }) {
   if (event === "unsubscribed") channels.delete(channel);
   else channels.add(channel);
-  if (!byId("panel")) return;
+  if (byId("panel")) showChips();
+}
+
+function showChips() {
   const chips = [...channels].sort().map((name) => element("span", "chip", name));
-  byId("fact-channels").replaceChildren(...chips);
+  byId("fact-channels").replaceChildren(...(chips.length ? chips : ["none"]));
 }
 
 export function logLine(kind, channel, text) {

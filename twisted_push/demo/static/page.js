@@ -48,6 +48,33 @@ export function announce(text) {
   announce.timer = setTimeout(() => box.classList.remove("shown"), 12000);
 }
 
+// -- The title: how much came while nobody looked ----------------------------------------------
+
+let unseen = 0;
+
+function showUnseen() {
+  const title = document.title.replace(/^\(\d+\) /, "");
+  document.title = unseen ? `(${unseen}) ${title}` : title;
+}
+
+/** Count something that came, if the page is in the background. */
+export function countUnseen() {
+  if (!document.hidden) return;
+  unseen += 1;
+  showUnseen();
+}
+
+export function setTitle(title) {
+  document.title = title;
+  showUnseen();
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  unseen = 0;
+  showUnseen();
+});
+
 // -- Time ------------------------------------------------------------------------------------
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });

@@ -1,6 +1,6 @@
 // Notices pop up, and go by themselves.
 
-import { byId, element, hasShape, page, showAvatar } from "./page.js";
+import { byId, countUnseen, element, hasShape, page, showAvatar } from "./page.js";
 import { push } from "./live.js";
 
 const SECONDS = 9;
@@ -19,6 +19,7 @@ function toast(author, text, isPrivate) {
   showAvatar(avatar, author);
   box.append(avatar, words, close);
   byId("toasts").append(box);
+  countUnseen();
   while (byId("toasts").children.length > MOST) byId("toasts").firstElementChild.remove();
   dismissLater(box);
 }
@@ -45,4 +46,7 @@ export function setUpToasts() {
   });
   listen("broadcast", false);
   listen(`user:${page.user}`, true);
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") byId("toasts").lastElementChild?.remove();
+  });
 }
