@@ -38,9 +38,18 @@ from tests.e2e.server import (
 SITE_PORT, PUSH_PORT = 8000, 8080
 """The ports in the files of the examples."""
 
+NOBODY = "http://127.0.0.1:9"
+"""The push server while there is none."""
+
 
 class Example:
-    """A copy of an example in a folder of the test, with ports and a key of its own."""
+    """A copy of an example in a folder of the test, with ports and a key of its own.
+
+    ``port`` and ``push`` are there while it is served.
+    """
+
+    port: int
+    push: PushServer
 
     def __init__(self, folder: Path, name: str, *, needs: Sequence[str] = ()) -> None:
         for part in (name, *needs):
@@ -50,15 +59,8 @@ class Example:
                 ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*", "site-key", "data"),
             )
         self.folder = folder / name
-        self.port = free_port()
-        push_port = free_port()
-        config = (self.folder / "push.toml").read_text("utf-8")
-        for port, own in ((SITE_PORT, self.port), (PUSH_PORT, push_port)):
-            assert f":{port}" in config
-            config = config.replace(f":{port}", f":{own}")
         (self.folder / "site-key").write_text(KEY + "\n", "utf-8")
         (self.folder / "token-secret").write_text("a-secret-for-the-tokens-of-the-tests\n", "utf-8")
-        self.push = PushServer(self.folder, config, push_port)
         self.log_path = self.folder / "site.log"
 
     @property
@@ -71,16 +73,21 @@ class Example:
         """All that the site has written."""
         return self.log_path.read_text("utf-8", errors="replace")
 
-    def environment(self) -> dict[str, str]:
-        """What the site's processes are told."""
-        return environment(PUSH_URL=self.push.url, PYTHONDONTWRITEBYTECODE="1")
+    def _choose_ports(self) -> None:
+        """Choose the ports, not long before they are used."""
+        self.port, push_port = free_port(), free_port()
+        config = (self.folder / "push.toml").read_text("utf-8")
+        for port, own in ((SITE_PORT, self.port), (PUSH_PORT, push_port)):
+            assert f":{port}" in config
+            config = config.replace(f":{port}", f":{own}")
+        self.push = PushServer(self.folder, config, push_port)
 
     def run(self, *command: str) -> str:
         """Run a command of the README to its end."""
         finished = subprocess.run(
             bound([sys.executable, *command]),
             cwd=self.folder,
-            env=self.environment(),
+            env=environment(PUSH_URL=NOBODY, PYTHONDONTWRITEBYTECODE="1"),
             capture_output=True,
             encoding="utf-8",
             timeout=60,
@@ -91,12 +98,14 @@ class Example:
 
     @contextmanager
     def serve(self, *command: str) -> Iterator[None]:
-        """Run the push server and the site's own server."""
+        """Run the push server and the site's own server; ``PORT`` in the command is its port."""
+        self._choose_ports()
+        words = [word.replace("PORT", str(self.port)) for word in command]
         with self.push, self.log_path.open("ab") as log:
             process = subprocess.Popen(
-                bound(command),
+                bound(words),
                 cwd=self.folder,
-                env=self.environment(),
+                env=environment(PUSH_URL=self.push.url, PYTHONDONTWRITEBYTECODE="1"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -114,6 +123,14 @@ class Example:
         assert process.poll() is None, self.log
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @contextmanager
+    def serve_django(self) -> Iterator[None]:
+        """Do the first steps of a site of Django's, and run it."""
+        self.run("manage.py", "migrate", "--verbosity=0")
+        self.run("manage.py", "first_steps")
+        with self.serve(sys.executable, "manage.py", "runserver", "--noreload", "127.0.0.1:PORT"):
+            yield
 
     def listener(self, token: str = "", **connect: object) -> RawClient:
         """Connect a client as a page of the site does."""
@@ -198,6 +215,10 @@ class Visitor:
         """Post JSON, as the push server does."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         return self._open(Request(urljoin(self._site.url, path), body, sent))
+
+    def listen(self) -> RawClient:
+        """Connect as the page that is open: with its token, and from its positions on."""
+        return self._site.listener(self.page.token, subs=self.page.cursor)
 
     def _open(self, request: Request) -> Page:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -22,10 +21,7 @@ ALICE = "user:1"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     example = Example(tmp_path_factory.mktemp("django"), "django_site", needs=["python"])
-    example.run("manage.py", "migrate", "--verbosity=0")
-    example.run("manage.py", "first_steps")
-    server = ("runserver", "--noreload", f"127.0.0.1:{example.port}")
-    with example.serve(sys.executable, "manage.py", *server):
+    with example.serve_django():
         yield example
 
 
@@ -54,12 +50,6 @@ def bob(site: Example) -> Visitor:
     return log_in(site, "bob")
 
 
-def open_page(site: Example, visitor: Visitor) -> RawClient:
-    """Connect as the page that the visitor has before them."""
-    page = visitor.page
-    return site.listener(page.token, subs=page.cursor)
-
-
 def test_a_page_is_let_in_with_the_channels_of_its_user(site: Example, alice: Visitor) -> None:
     with RawClient(site.push, origin=site.url) as client:
         result = client.connect(alice.page.token)
@@ -75,7 +65,7 @@ def test_a_reservation_is_told_when_it_is_committed(
     site: Example, alice: Visitor, bob: Visitor
 ) -> None:
     seats(site, 3)
-    with open_page(site, alice) as at_alice, open_page(site, bob) as at_bob:
+    with alice.listen() as at_alice, bob.listen() as at_bob:
         alice.post("/events/1/reserve/")
 
         assert at_bob.publication(CHANNEL)["data"] == {"seats_left": 2}
@@ -88,7 +78,7 @@ def test_what_is_rolled_back_was_never_published(
     site: Example, alice: Visitor, bob: Visitor
 ) -> None:
     seats(site, 0)
-    with open_page(site, alice) as at_alice:
+    with alice.listen() as at_alice:
         page = alice.post("/events/1/reserve/")
         assert "There is no seat left." in page.text
         seats(site, 2)
@@ -119,7 +109,7 @@ def test_what_comes_between_rendering_and_connecting_is_not_missed(
 def test_the_queue_sends_when_the_view_ends_well_and_only_then(
     site: Example, alice: Visitor, bob: Visitor
 ) -> None:
-    with open_page(site, bob) as at_bob:
+    with bob.listen() as at_bob:
         for _ in range(3):
             assert alice.post("/events/1/wave/").status == 200
             assert at_bob.publication(CHANNEL)["data"] == {"wave": "alice"}
@@ -133,7 +123,7 @@ def test_the_queue_sends_when_the_view_ends_well_and_only_then(
 def test_a_logout_closes_the_pages_of_the_session(site: Example, alice: Visitor) -> None:
     elsewhere = log_in(site, "alice")
     token = alice.page.token
-    with open_page(site, alice) as here, open_page(site, elsewhere) as there:
+    with alice.listen() as here, elsewhere.listen() as there:
         alice.post("/logout/")
 
         assert here.closing() == (3500, "invalid token")

@@ -33,7 +33,7 @@ def php() -> str:
 
 
 def serve(example: Example, php: str) -> Iterator[Example]:
-    with example.serve(php, "-S", f"127.0.0.1:{example.port}", "index.php"):
+    with example.serve(php, "-S", "127.0.0.1:PORT", "index.php"):
         yield example
     for fault in ("PHP Warning", "PHP Notice", "PHP Deprecated", "PHP Fatal"):
         assert fault not in example.log, example.log
@@ -61,10 +61,6 @@ def bob(site: Example) -> Visitor:
     return log_in(site, "bob")
 
 
-def open_page(site: Example, visitor: Visitor) -> RawClient:
-    return site.listener(visitor.page.token, subs=visitor.page.cursor)
-
-
 def test_a_page_is_let_in_with_the_channels_of_its_user(site: Example, alice: Visitor) -> None:
     with RawClient(site.push, origin=site.url) as client:
         result = client.connect(alice.page.token)
@@ -76,7 +72,7 @@ def test_a_page_is_let_in_with_the_channels_of_its_user(site: Example, alice: Vi
 
 
 def test_a_notice_comes_to_every_open_page(site: Example, alice: Visitor, bob: Visitor) -> None:
-    with open_page(site, bob) as at_bob:
+    with bob.listen() as at_bob:
         page = alice.post("/say", text="Lunch is <ready>, “hot” & 漢字")
 
         assert "<b>alice</b>: Lunch is &lt;ready&gt;, “hot” &amp; 漢字</li>" in page.text
@@ -89,7 +85,7 @@ def test_a_notice_comes_to_every_open_page(site: Example, alice: Visitor, bob: V
 def test_what_is_not_stored_is_not_published(
     site: Example, alice: Visitor, bob: Visitor, text: str
 ) -> None:
-    with open_page(site, bob) as at_bob:
+    with bob.listen() as at_bob:
         assert alice.post("/say", text=text).status == 422
         alice.post("/say", text="after that")
 
@@ -111,7 +107,7 @@ def test_what_comes_between_rendering_and_connecting_is_not_missed(
 def test_a_logout_closes_the_pages_of_the_session(site: Example, alice: Visitor) -> None:
     elsewhere = log_in(site, "alice")
     token = alice.page.token
-    with open_page(site, alice) as here, open_page(site, elsewhere) as there:
+    with alice.listen() as here, elsewhere.listen() as there:
         assert "Your name" in alice.post("/logout").text
 
         assert here.closing() == (3500, "invalid token")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,10 +20,7 @@ EDIT = "/admin/pages/3/edit/"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     example = Example(tmp_path_factory.mktemp("wagtail"), "wagtail_site", needs=["python"])
-    example.run("manage.py", "migrate", "--verbosity=0")
-    example.run("manage.py", "first_steps")
-    server = ("runserver", "--noreload", f"127.0.0.1:{example.port}")
-    with example.serve(sys.executable, "manage.py", *server):
+    with example.serve_django():
         yield example
 
 

@@ -17,7 +17,7 @@ CHANNEL = "guestbook"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     example = Example(tmp_path_factory.mktemp("wsgi"), "python")
-    with example.serve(sys.executable, "wsgi_site.py", str(example.port)):
+    with example.serve(sys.executable, "wsgi_site.py", "PORT"):
         yield example
 
 
@@ -60,7 +60,7 @@ def test_what_comes_between_rendering_and_connecting_is_not_missed(site: Example
 
 def test_without_a_push_server_the_site_goes_on(tmp_path: Path) -> None:
     example = Example(tmp_path, "python")
-    with example.serve(sys.executable, "wsgi_site.py", str(example.port)):
+    with example.serve(sys.executable, "wsgi_site.py", "PORT"):
         example.push.stop()
         page = Visitor(example).post("/sign", words="all alone")
         assert "all alone" in page.text

@@ -13,7 +13,7 @@
   const bar = document.createElement("div");
   bar.setAttribute("role", "status");
   bar.id = "live-editors";
-  bar.style.cssText = "position:fixed;right:1rem;bottom:5rem;z-index:50;max-width:20rem;" +
+  bar.style.cssText = "position:fixed;right:4rem;bottom:1rem;z-index:50;max-width:20rem;" +
     "padding:.5rem 1rem;border-radius:.5rem;background:#262626;color:#fff;font-size:.875rem";
   bar.hidden = true;
   document.body.append(bar);
