@@ -18,6 +18,7 @@ from twisted_push.dialects.centrifugal import CentrifugalDialect
 from twisted_push.dialects.nodejs import NodejsDialect
 from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.memory import MemoryEngine
+from twisted_push.fairness import Scheduler, Share
 from twisted_push.interfaces import ITransport
 from twisted_push.node.context import Context, software_version
 from twisted_push.node.node import Node
@@ -67,7 +68,10 @@ class Assembly:
 
     def __init__(self, config: Config, reactor: Any) -> None:
         self._reactor = reactor
-        self.nodes = [_make_node(site, config, reactor) for site in config.sites.values()]
+        scheduler = Scheduler(reactor)
+        self.nodes = [
+            _make_node(site, config, reactor, scheduler.share()) for site in config.sites.values()
+        ]
         self.door = Door(self.nodes, config)
         self.public = Resource()
         self.backend = Resource() if config.backend_listen else self.public
@@ -191,12 +195,12 @@ def _mount(root: Resource, path: str, resource: Resource) -> None:
     root.putChild(name, resource)
 
 
-def _make_node(site: SiteConfig, config: Config, reactor: Any) -> Node:
+def _make_node(site: SiteConfig, config: Config, reactor: Any, share: Share) -> Node:
     engine = MemoryEngine(reactor, _make_journal(site, config, reactor))
     stats = SiteStats()
     gate = make_gate(site, engine, reactor, stats)
-    context = Context(site.name, Policy(site, config.limits), engine, gate, reactor, stats)
-    return Node(context)
+    policy = Policy(site, config.limits)
+    return Node(Context(site.name, policy, engine, gate, reactor, stats, share))
 
 
 def _make_journal(site: SiteConfig, config: Config, reactor: Any) -> Journal | None:

@@ -24,7 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols", "jsfile"},
     ),
-    frozenset({"session", "cms", "engines", "web", "configfile", "client", "nodejsconfig"}),
+    frozenset(
+        {"session", "cms", "engines", "web", "configfile", "client", "nodejsconfig", "fairness"}
+    ),
     frozenset({"node"}),
     frozenset({"dialects"}),
     frozenset({"transports", "backend", "ops", "demo", "systemd", "sharedport", "questions"}),

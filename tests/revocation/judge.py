@@ -60,7 +60,7 @@ class Gift:
 class _Dossier:
     """What is known of one page."""
 
-    entry: int = 0
+    entry: float = 0
     issued: int = -1
     connected_at: int | None = None
     granted: set[str] = field(factory=set)
@@ -80,7 +80,7 @@ class Judge:
 
     # --- What happens ------------------------------------------------------------------------
 
-    def came(self, page: Page, at: int) -> None:
+    def came(self, page: Page, at: float) -> None:
         """Take notice that a page sends its connect."""
         self._pages[page] = _Dossier(entry=at)
 

@@ -186,7 +186,7 @@ class Play:
         self.pages.append(page)
         if self.random.random() < 0.1:
             page.session.pause()
-        at = self.timeline.tick()
+        at = self.timeline.tick() if self.site.context.share.free else inf
         self.judge.came(page, at)
         since = {}
         if self.random.random() < 0.5 and "news:g" in self.site.memory._streams.channels:
@@ -217,7 +217,8 @@ class Play:
         if page is None:
             return
         # Behind another command it is taken up later, as if it were asked then.
-        at = inf if page.session.work is not None else self.timeline.tick()
+        waits = page.session.work is not None or not self.site.context.share.free
+        at = inf if waits else self.timeline.tick()
         if isinstance(page, NodejsPage):
             self.judge.asks(page, "page", at)
             page.subscribe("page", self.random.choice(CONTENT))

@@ -11,6 +11,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
@@ -18,9 +19,11 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from tests.fakes import FakeTransport
+from tests.unit.cms.support import NOW
 from tests.unit.node.support import World
 from twisted_push.config import Namespace
 from twisted_push.dialects.nodejs import NodejsDialect
+from twisted_push.node.fanout import FanOut
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.protocols.nodejs import NodejsCodec
 from twisted_push.session import Session
@@ -318,10 +321,28 @@ def _numbers(publications: Iterable[dict[str, Any]]) -> list[int]:
 # --- The site --------------------------------------------------------------------------------
 
 
+class _PassingTime(Clock):
+    """Time passes whenever somebody looks: so work that is done in slices is, here too."""
+
+    def seconds(self) -> float:
+        self.rightNow += 0.0002
+        return self.rightNow
+
+
+def _make_clock() -> Clock:
+    clock = _PassingTime()
+    clock.advance(NOW)
+    return clock
+
+
 class Site(World):
-    """A node whose CMS is a `HeldCms`, asked in either dialect; for pages of both dialects."""
+    """A node whose CMS is a `HeldCms`, asked in either dialect; for pages of both dialects.
+
+    Its fan-out never serves more than one client at a time.
+    """
 
     cms: Any
+    make_clock = staticmethod(_make_clock)
 
     def __init__(self, dialect: str, sent: Callable[[Page, Told], None]) -> None:
         self.cms_class = HeldCms  # type: ignore[assignment]
@@ -342,6 +363,7 @@ class Site(World):
         self.timeline: Timeline = self.cms.timeline
         self.native_codec = CentrifugalCodec(_line)
         self.nodejs_codec = NodejsCodec(_line, None)
+        self.node.channels.fan_out = FanOut(self.context.share, at_once=0, step=1)
         self.pages = {revision: NodejsDialect(self.node, revision) for revision in (4, 5)}
 
 

@@ -56,8 +56,10 @@ class Api(Resource):
             return self._refuse(request, 413, Refused(106, "limit exceeded: the body is too large"))
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
+        began = self._clock.seconds()
         answering = Deferred.fromCoroutine(self._answer(request, *found))
         answering.addCallback(self._write, request, gone)
+        found[0].context.share.spend(self._clock.seconds() - began)
         return NOT_DONE_YET
 
     def _unauthorized(self, request: Request) -> bytes:
@@ -74,6 +76,8 @@ class Api(Resource):
         body = request.body.getvalue() or b"{}"
         outcome = "ok"
         try:
+            if not node.context.share.free:
+                await node.context.share.turn()
             result = await self._methods.run(node, key, name, body)
             # Public clients of this API read the replies of a batch without the envelope.
             bare = result if name == "batch" else {}

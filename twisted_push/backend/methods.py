@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_push.backend import people, requests
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
+from twisted_push.fairness import Pace
 from twisted_push.jsontext import JsonError, decoder
 from twisted_push.model import (
     ChannelGrant,
@@ -107,9 +108,11 @@ class Methods:
         if len(batch.commands) > MAX_ITEMS:
             raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} commands")
         replies: list[Result] = []
+        pace = node.context.share.pace()
         for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
             most = TOGETHER if publishes else 1
-            replies += await _in_groups((self._one(node, key, item) for item in items), most)
+            doings = (self._one(node, key, item) for item in items)
+            replies += await _in_groups(doings, most, pace)
         return {"replies": replies}
 
     async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw]) -> Result:
@@ -121,11 +124,14 @@ class Methods:
         return await _result_or_error(self.run(node, key, name, bytes(body)), name)
 
 
-async def _in_groups(doings: Iterator[Coroutine[Any, Any, Result]], most: int) -> list[Result]:
+async def _in_groups(
+    doings: Iterator[Coroutine[Any, Any, Result]], most: int, pace: Pace
+) -> list[Result]:
     """Do all, in their order, ``most`` at a time; give what they give. They raise nothing."""
     results: list[Result] = []
     while group := [Deferred.fromCoroutine(doing) for doing in islice(doings, most)]:
         results += [await each for each in group]
+        await pace.keep()
     return results
 
 
@@ -204,7 +210,7 @@ async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
         _result_or_error(_publish_into(node, channel, request), "result")
         for channel in request.channels
     )
-    return {"responses": await _in_groups(publishing, TOGETHER)}
+    return {"responses": await _in_groups(publishing, TOGETHER, node.context.share.pace())}
 
 
 async def _history(node: Node, request: requests.History) -> Result:
@@ -303,8 +309,12 @@ def _connection(session: Session) -> Result:
 
 
 async def _connections(node: Node, request: requests.Connections) -> Result:
-    found = node.backend.connections(user=request.user, channel=request.channel)
-    return {"connections": [_connection(session) for session in found]}
+    pace = node.context.share.pace()
+    shown: list[Result] = []
+    for session in node.backend.connections(user=request.user, channel=request.channel):
+        shown.append(_connection(session))
+        await pace.keep()
+    return {"connections": shown}
 
 
 async def _users(node: Node, request: requests.Nothing) -> Result:

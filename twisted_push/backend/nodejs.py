@@ -101,8 +101,10 @@ class NodejsRoutes(Resource):
             return answer_json(request, 413, {"error": "The request is too large."})
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
+        began = self._clock.seconds()
         answering = Deferred.fromCoroutine(self._answer(request, *found))
         answering.addCallback(self._write, request, gone)
+        found[0].context.share.spend(self._clock.seconds() - began)
         return NOT_DONE_YET
 
     def _unauthorized(self, request: Request) -> bytes:
@@ -142,6 +144,8 @@ class NodejsRoutes(Resource):
     async def _carry_out(self, route: Route, call: Call, key: ServiceKey) -> _Answer:
         context = call.site.node.context
         try:
+            if not context.share.free:
+                await context.share.turn()
             if route.scope:
                 context.policy.check_scope(key, route.scope)
             result = await route.run(call)

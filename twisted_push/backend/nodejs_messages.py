@@ -129,6 +129,7 @@ async def _each(
     sent = 0
     errors: list[dict[str, object]] = []
     unavailable: EngineUnavailable | None = None
+    pace = node.context.share.pace()
     for index, item in enumerate(items):
         try:
             sent += await run(node, bytes(item))
@@ -139,6 +140,7 @@ async def _each(
         except EngineUnavailable as error:
             unavailable = error
             errors.append({"index": index, "error": "the engine is not available"})
+        await pace.keep()
     if errors and len(errors) == len(items):
         if unavailable is not None:
             raise unavailable

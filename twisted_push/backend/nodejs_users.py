@@ -202,7 +202,7 @@ async def remove_channel(call: Call) -> Result:
         return failed(_NO_CHANNEL)
     call.site.channels.pop(channel, None)
     if channel != call.site.node.context.policy.site.broadcast_channel:
-        call.site.node.backend.remove_channel(channel)
+        await call.site.node.backend.remove_channel(channel)
     return DONE
 
 
@@ -248,10 +248,12 @@ async def stats_users(call: Call) -> Result:
     """Give who is here, with their channels."""
     clients: dict[str, int] = {}
     channels: dict[str, set[str]] = {}
+    pace = call.site.node.context.share.pace()
     for session in call.site.node.backend.connections(user=None, channel=None):
         uid = session.user or "0"
         clients[uid] = clients.get(uid, 0) + 1
         channels.setdefault(uid, set()).update(session.subscriptions)
+        await pace.keep()
     users = {
         uid: {"clients": count, "channels": sorted(channels[uid])} for uid, count in clients.items()
     }

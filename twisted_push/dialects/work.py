@@ -1,6 +1,7 @@
 """Commands of one client are carried out one after the other, in their order.
 
 So answers that depend on each other keep theirs. What waits is bounded, in number and in bytes.
+Where the site has had its share of the time they wait for its turn, too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class Work(Generic[_C]):
     def take(self, session: Session, command: _C, size: int) -> None:
         """Begin with a command of ``size`` bytes, or have it wait for those before it."""
         if session.work is None:
+            clock, share = self._node.context.clock, self._node.context.share
+            began = clock.seconds()
             self._start(session, command)
+            share.spend(clock.seconds() - began)
             return
         if session.waiting is None:
             session.waiting = _Waiting()
@@ -64,14 +68,23 @@ class Work(Generic[_C]):
 
     async def _work(self, session: Session, command: _C) -> None:
         """Carry out a command and those that came meanwhile."""
+        share = self._node.context.share
         try:
+            if not share.free:
+                await share.turn()
             await self._carry_out(session, command)
-            while session.waiting and not session.closed:
-                waiting = cast("_Waiting", session.waiting)
-                command, size = waiting.popleft()
-                waiting.size -= size
-                await self._carry_out(session, command)
+            if session.waiting:
+                await self._carry_out_those_behind(session)
         except CancelledError:
             pass  # The session was finished meanwhile.
         finally:
             session.work = session.waiting = None
+
+    async def _carry_out_those_behind(self, session: Session) -> None:
+        pace = self._node.context.share.pace()
+        while session.waiting and not session.closed:
+            waiting = cast("_Waiting", session.waiting)
+            command, size = waiting.popleft()
+            waiting.size -= size
+            await self._carry_out(session, command)
+            await pace.keep()

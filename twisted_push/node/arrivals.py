@@ -21,6 +21,14 @@ from twisted_push.session import Session
 __all__ = ["Arrival", "Arrivals", "Wish"]
 
 
+@frozen
+class _Stranger:
+    """A client of which it is not known who it is, from the note with the number ``began`` on."""
+
+    session: Session
+    began: int
+
+
 @define(eq=False)
 class _Question:
     """Who is on the way by one token: they may share an answer, be it as old as the first of them.
@@ -65,10 +73,13 @@ class _Note:
 class Arrivals:
     """The clients of one site that are on their way, and the channels that are.
 
-    A note is kept while a question is open that was so when it was made.
+    Strangers are those of which it is not known who they are, whether or not anybody is being
+    asked. A note is kept while one of them is here, or a question is open, that was so when it was
+    made.
     """
 
     def __init__(self) -> None:
+        self._strangers: dict[str, _Stranger] = {}  # The oldest first.
         self._arrivals: dict[Session, Arrival] = {}
         self._questions: dict[Hashable, _Question] = {}  # The oldest first.
         self._wishes: dict[Session, list[Wish]] = {}
@@ -77,6 +88,24 @@ class Arrivals:
         self._number = 0
 
     # --- Clients -----------------------------------------------------------------------------
+
+    def came(self, session: Session) -> None:
+        """Take notice of a stranger."""
+        self._strangers[session.client] = _Stranger(session, self._number)
+
+    def left(self, session: Session) -> None:
+        """Take notice that a client is over, or no stranger any more."""
+        if self._strangers.pop(session.client, None) is not None:
+            self._forget()
+
+    def strangers_of(self, target: Target) -> list[Session]:
+        """Give the strangers that are meant by their id or their session's secret."""
+        if target.client:
+            stranger = self._strangers.get(target.client)
+            found = [] if stranger is None else [stranger]
+        else:
+            found = list(self._strangers.values()) if target.session else []
+        return [each.session for each in found if target.means(each.session)]
 
     @contextmanager
     def arriving(self, session: Session, token: str) -> Iterator[Arrival]:
@@ -99,16 +128,17 @@ class Arrivals:
 
         Raises Disconnect if it was sent away meanwhile.
         """
-        session = arrival.session
+        session, began = arrival.session, arrival.question.began
+        if session.client in self._strangers:
+            began = min(began, self._strangers[session.client].began)
         for key in keys_of(session):
             for note in self._by_key.get(key, ()):
-                if note.number <= arrival.question.began or note.at < issued_at:
-                    continue
-                if not note.target.means(session):
+                if note.number <= began or note.at < issued_at or not note.target.means(session):
                     continue
                 if isinstance(note.what, Disconnect):
                     raise note.what
                 arrival.taken.add(note.what)
+        self.left(session)
 
     def note(self, target: Target, what: Disconnect | str, at: float) -> None:
         """Note what is done to clients of which it is not known yet who they are.
@@ -116,7 +146,7 @@ class Arrivals:
         They are closed with a `Disconnect`, or a channel (its name) is taken from them, unless the
         CMS let them in after ``at`` (unix seconds).
         """
-        if self._questions:
+        if self._questions or self._strangers:
             self._number += 1
             note = _Note(self._number, target, what, at)
             self._notes.append(note)
@@ -146,9 +176,15 @@ class Arrivals:
             wish.taken = wish.taken or wish.channel == channel
 
     def _forget(self) -> None:
-        """Forget what is older than all open questions."""
-        oldest = next(iter(self._questions.values()), None)
-        while self._notes and (oldest is None or self._notes[0].number <= oldest.began):
+        """Forget what is older than all strangers and all open questions."""
+        began = self._number
+        for stranger in self._strangers.values():
+            began = stranger.began
+            break
+        for question in self._questions.values():
+            began = min(began, question.began)
+            break
+        while self._notes and self._notes[0].number <= began:
             key = self._notes.popleft().target.key
             of_key = self._by_key[key]
             of_key.popleft()

@@ -92,6 +92,8 @@ class Backend:
         """
         context = self._context
         context.policy.check_channel(channel)
+        if self._channels.fan_out.full:
+            await self._channels.fan_out.room()
         namespace = context.policy.namespace(channel)
         time = int(context.clock.seconds() * 1000)
         publication = Publication(
@@ -182,15 +184,19 @@ class Backend:
         self._check_named(target)
         at = math.inf if target.one else self._context.clock.seconds()
         await self._note(target, channel, None)
+        self._channels.arrivals.note(target, channel, at)
+        pace = self._context.share.pace()
         for session in self._find(target):
             self._channels.take(session, channel)
-        self._channels.arrivals.note(target, channel, at)
+            await pace.keep()
         self._channels.presence.forget(target.means, channel)
 
-    def remove_channel(self, channel: str) -> None:
+    async def remove_channel(self, channel: str) -> None:
         """Take a channel from everybody who has it now; nothing of it is delivered any more."""
+        pace = self._context.share.pace()
         for session in tuple(self._context.hub.clients.values()):
             self._channels.take(session, channel)
+            await pace.keep()
         self._channels.presence.forget(lambda gone: True, channel)
 
     async def _note(self, target: Target, channel: str, added: ChannelGrant | None) -> None:
@@ -216,7 +222,7 @@ class Backend:
         at = math.inf if target.one else self._context.clock.seconds()
         if target.whole_user or target.anonymous:
             await self._context.engine.grant_forget(target.user)
-        self._send_away(target, disconnect, at)
+        await self._send_away(target, disconnect, at)
         if not disconnect.reconnect:
             self._channels.presence.forget(target.means)
 
@@ -236,14 +242,17 @@ class Backend:
                 await self._context.engine.revoke_token(known, until)
             await self._context.engine.revoke_user(user, until)
         target = Target(user=user, token=token)
-        self._send_away(target, Disconnect(3500), at)
+        await self._send_away(target, Disconnect(3500), at)
         self._channels.presence.forget(target.means)
 
-    def _send_away(self, target: Target, disconnect: Disconnect, at: float) -> None:
+    async def _send_away(self, target: Target, disconnect: Disconnect, at: float) -> None:
         """Close who is meant: who is here, and who is on the way by what was said up to ``at``."""
-        for session in self._find(target):
-            self._finish(session, disconnect)
         self._channels.arrivals.note(target, disconnect, at)
+        strangers = self._channels.arrivals.strangers_of(target)
+        pace = self._context.share.pace()
+        for session in (*self._find(target), *strangers):
+            self._finish(session, disconnect)
+            await pace.keep()
 
     async def refresh(
         self, target: Target, *, expired: bool, expire_at: float | None, info: bytes | None

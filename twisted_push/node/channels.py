@@ -56,7 +56,7 @@ class Channels:
         self.given: dict[Session, list[Joined]] = {}
         self.presence = Presence(context)
         self.interests = Interests(context, self.reset)
-        self.fan_out = FanOut(context.clock)
+        self.fan_out = FanOut(context.share)
         self._making: dict[str, list[Subscription]] = {}
 
     async def join(
@@ -259,7 +259,10 @@ class Channels:
             if subscription.buffer is not None:
                 subscription.buffer.append(publication)
         recipients = self._fan_out(
-            channel, lambda codec: codec.publication(publication), publication.exclude
+            channel,
+            lambda codec: codec.publication(publication),
+            publication.exclude,
+            len(publication.data),
         )
         self._context.stats.publications += 1
         self._context.stats.deliveries += recipients
@@ -276,7 +279,11 @@ class Channels:
             self._fan_out(channel, lambda codec: codec.left(channel, info))
 
     def _fan_out(
-        self, channel: str, encode: Callable[[ICodec], bytes | None], exclude: str = ""
+        self,
+        channel: str,
+        encode: Callable[[ICodec], bytes | None],
+        exclude: str = "",
+        size: int = 0,
     ) -> int:
         """Give every client of a channel its codec's frame, encoded once; give their number.
 
@@ -285,9 +292,9 @@ class Channels:
         sessions = self._context.hub.of_channel(channel)
         left_out = self._context.hub.clients.get(exclude) if exclude else None
         if left_out is None:
-            return self.fan_out.send(channel, sessions, encode)
+            return self.fan_out.send(channel, sessions, encode, size=size)
         others = tuple(session for session in sessions if session is not left_out)
-        return self.fan_out.send(channel, others, encode, whole=False)
+        return self.fan_out.send(channel, others, encode, whole=False, size=size)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""

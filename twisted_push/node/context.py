@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_push.cms.gate import Gate
 from twisted_push.errors import EngineUnavailable
+from twisted_push.fairness import Scheduler, Share
 from twisted_push.hub import Hub
 from twisted_push.interfaces import IEngine
 from twisted_push.policy import Policy
@@ -36,7 +37,8 @@ def software_version() -> str:
 class Context:
     """One site at work. ``policy`` changes with a reload; the rest stays.
 
-    ``uid`` names this node for as long as the process lives.
+    ``share`` is the site's share of the time: by default all of it. ``uid`` names this node for as
+    long as the process lives.
     """
 
     name: str
@@ -45,10 +47,15 @@ class Context:
     gate: Gate
     clock: IReactorTime
     stats: SiteStats
+    share: Share = field()
     hub: Hub[Session] = field(init=False, factory=Hub)
     uid: str = field(init=False, factory=lambda: str(uuid4()))
     version: str = field(init=False, factory=software_version)
     started_at: float = field(init=False)
+
+    @share.default
+    def _all_of_it(self) -> Share:
+        return Scheduler(self.clock).share()
 
     @started_at.default
     def _started_now(self) -> float:

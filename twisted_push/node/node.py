@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from secrets import token_urlsafe
 from uuid import uuid4
 
@@ -46,6 +47,9 @@ DRAIN_TICK = 0.1
 
 DRAIN_GROUP = 20
 """Smallest group of clients to be told at once: few clients are not made to wait."""
+
+CHECKS = 32
+"""Sessions that are looked at in one step: many may have come at once, and be due at once."""
 
 _log = Logger()
 
@@ -96,6 +100,7 @@ class Node:
             self.finish(session, Disconnect(3001))
         self.channels.presence.close()
         self.channels.fan_out.close()
+        self.context.share.close()
         if self._ticking.running:
             self._ticking.stop()
         await self.context.gate.close()
@@ -153,6 +158,7 @@ class Node:
         # From here on, not from the connect: the peers of some transports count it from here.
         session.next_ping = now + limits.ping_interval
         self.sessions.add(session)
+        self.channels.arrivals.came(session)
         self.context.stats.accepted[transport.request.transport] += 1
         self._wheel.add(session, now + limits.stale_close_delay)
         return session
@@ -170,6 +176,7 @@ class Node:
         session.state = State.CLOSED
         self.sessions.discard(session)
         self.sockets.pop(session.secret, None)
+        self.channels.arrivals.left(session)
         self._wheel.discard(session)
         self.context.hub.remove(session)
         returning = disconnect is None or disconnect.reconnect
@@ -278,9 +285,18 @@ class Node:
         self.channels.tick(now)
         self.content.tick(now)
         self.online.tick(now)
-        for session in self._wheel.due(now):
+        due = self._wheel.due(now)
+        if due and self._check_some(due):
+            self.context.share.add(partial(self._check_some, due))
+
+    def _check_some(self, due: set[Session]) -> bool:
+        """Look at some of the sessions that are due; tell whether there are more."""
+        now = self.context.clock.seconds()
+        for _ in range(min(len(due), CHECKS)):
+            session = due.pop()
             if not session.closed:
                 self._check(session, now)
+        return bool(due)
 
     def _check(self, session: Session, now: float) -> None:
         limits = self.context.policy.limits

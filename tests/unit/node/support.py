@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jwt
@@ -166,6 +166,7 @@ class World:
     """One site. ``callback`` is whether there is a CMS to ask, or how it is asked."""
 
     cms_class: type[MemoryCms] = MemoryCms
+    make_clock: Callable[[], Clock] = staticmethod(clock_at)
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class World:
         limits: Mapping[str, Any] | None = None,
         **site: Any,
     ) -> None:
-        self.clock: Clock = clock_at()
+        self.clock: Clock = self.make_clock()
         self.memory = MemoryEngine(self.clock)
         self.engine = SlowEngine(self.memory)
         self.stats = SiteStats()

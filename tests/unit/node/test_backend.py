@@ -122,7 +122,7 @@ async def test_a_channel_is_taken_from_everybody(make_world: Worlds) -> None:
     world: World = await make_world()
     tabs = [world.user("alice", channels=["chat", "other"]), world.user("bob", channels=["chat"])]
     visitor = world.connected()
-    world.node.backend.remove_channel("chat")
+    await world.node.backend.remove_channel("chat")
     assert [received(tab) for tab in tabs] == [["broadcast", "other"], ["broadcast"]]
     assert all("unsubscribe" in tab.new()[-1]["push"] for tab in tabs)
     assert visitor.new() == []

@@ -286,7 +286,7 @@ async def test_a_channel_that_is_taken_meanwhile_is_not_joined(
     tab = world.user("alice")
     answer = waits(tab, world, "subscribe", channel="cms:1")
     if how == "channel":
-        world.node.backend.remove_channel("cms:1")
+        await world.node.backend.remove_channel("cms:1")
     else:
         target = {"user": Target(user="alice"), "client": Target(client=tab.session.client)}[how]
         await world.node.backend.unsubscribe(target, "cms:1")
@@ -593,7 +593,7 @@ async def test_a_renewal_ends_with_its_subscription(make_world: Worlds, how: str
     elif how == "taken":
         await world.node.backend.unsubscribe(Target(user="alice"), "cms:1")
     elif how == "removed":
-        world.node.backend.remove_channel("cms:1")
+        await world.node.backend.remove_channel("cms:1")
     else:
         await world.node.backend.logout(user="alice")
     assert world.cms.open == 0
@@ -669,7 +669,7 @@ def test_whatever_happens_nothing_is_delivered_after_it_was_taken(events: list[s
             if event == "take":
                 now(world.node.backend.unsubscribe(Target(user="alice"), "cms:1"))
             else:
-                world.node.backend.remove_channel("cms:1")
+                now(world.node.backend.remove_channel("cms:1"))
             banned, asked_since = True, 0
         elif event == "give":
             now(world.node.backend.subscribe(Target(user="alice"), "cms:1", ChannelGrant()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from attrs import define, field
@@ -10,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from tests.unit.cms.support import Outcome
+from twisted_push.fairness import SLICE, Scheduler
 from twisted_push.interfaces import ICodec
 from twisted_push.node import fanout
-from twisted_push.node.fanout import AT_ONCE, MAX_TOGETHER, MAX_WAITING, SLICE, FanOut
+from twisted_push.node.fanout import (
+    AT_ONCE,
+    MAX_TOGETHER,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    FanOut,
+)
 from twisted_push.session import Session
 
 MANY = AT_ONCE + 1
@@ -60,7 +69,8 @@ class World:
 
     def __init__(self, count: int) -> None:
         self.clock = SlowClock()
-        self.fan_out = FanOut(self.clock)
+        self.share = Scheduler(self.clock).share()
+        self.fan_out = FanOut(self.share)
         self.clients = [Client(self.clock) for _ in range(count)]
         self.here: set[Client] = set(self.clients)
         self.encoded: list[str] = []
@@ -200,23 +210,71 @@ def test_so_many_go_together_and_no_more() -> None:
     assert [len(frame) for frame in world.clients[0].got] == [MAX_TOGETHER, 1]
 
 
-def test_publishers_that_are_too_fast_wait() -> None:
+def test_publishers_that_are_too_fast_wait_for_room() -> None:
+    world = World(MANY)
+    for _ in range(MAX_WAITING - 1):
+        world.send(".")
+    assert not world.fan_out.full
+    world.send(".")
+    assert world.fan_out.full
+    assert world.got() == {""}
+    waiting = [Outcome(world.fan_out.room()) for _ in range(3)]
+    waiting[1].deferred.cancel()  # Its client is gone.
+    world.turn()
+    assert [each.says for each in waiting] == ["", "CancelledError ", ""]
+    assert all(each.done for each in waiting)
+    assert not world.fan_out.full
+    world.fan_out.close()
+
+
+def test_publishers_of_much_data_wait_sooner() -> None:
+    world = World(MANY)
+    many = cast("set[Session]", world.here)
+    world.fan_out.send("c", many, lambda _: b".", size=MAX_WAITING_BYTES - 1)
+    assert not world.fan_out.full
+    world.fan_out.send("c", many, lambda _: b".", size=1)
+    assert world.fan_out.full
+    world.turn()
+    assert not world.fan_out.full
+
+
+def test_who_waits_for_room_comes_in_its_turn_and_no_more_than_there_is_room_for() -> None:
     world = World(MANY)
     for _ in range(MAX_WAITING):
         world.send(".")
-    assert world.got() == {""}
-    world.send(".")
-    assert {len(text) for text in world.got()} == {MAX_WAITING + 1}
+    came: list[int] = []
+
+    def publish(room: None, number: int = 0) -> None:
+        came.append(number)
+        for _ in range(MAX_WAITING // 2):
+            world.send(".", channel="another")
+
+    for number in range(5):
+        world.fan_out.room().addCallback(partial(publish, number=number))
+    rounds = 0
+    while world.clock.getDelayedCalls():
+        world.turn()
+        assert world.fan_out.waiting <= 3 * MAX_WAITING // 2
+        rounds += 1
+    assert came == [0, 1, 2, 3, 4]
     assert world.fan_out.waiting == 0
-    world.turn()
+
+
+def test_the_end_lets_those_go_who_wait_for_room() -> None:
+    world = World(MANY)
+    for _ in range(MAX_WAITING):
+        world.send(".")
+    waiting = Outcome(world.fan_out.room())
+    world.fan_out.close()
+    assert waiting.done
 
 
 def test_nobody_is_served_after_the_end() -> None:
     world = World(MANY)
     world.send("1")
     world.fan_out.close()
+    world.share.close()
     assert not world.clock.getDelayedCalls()
-    world.turn()
     assert world.got() == {""}
 
 

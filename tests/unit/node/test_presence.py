@@ -116,7 +116,7 @@ async def test_a_removed_channel_has_nobody(make_world: Worlds) -> None:
     here, gone = visit(world, "alice"), visit(world, "bob")
     gone.ask("subscribe", channel="room:2")
     gone.leave()
-    world.node.backend.remove_channel(ROOM)
+    await world.node.backend.remove_channel(ROOM)
     assert ROOM not in here.session.subscriptions
     assert await present(world) == set()
     assert await present(world, "room:2") == {"bob"}

@@ -49,6 +49,7 @@ async def test_a_kick_of_one_client_is_not_one_of_the_next(make_world: Worlds) -
     await world.node.backend.disconnect(Target(client=tab.session.client), Disconnect(3503))
     other = world.tab()
     other.send("connect", token="of-alice")
+    assert world.cms.open == 1
     world.cms.reply(YES)
     assert (tab.code, other.code) == (3503, None)
     assert "connect" in other.everything[0]
