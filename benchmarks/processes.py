@@ -17,13 +17,16 @@ from twisted_push.bench.process import BenchError as BenchmarkError
 __all__ = ["LOAD_CORE", "SERVER_CORE", "BenchmarkError", "Child", "prepare", "undisturbed"]
 
 
-def prepare(time_limit: int) -> None:
-    """Make this process fit to drive the load, for at most ``time_limit`` seconds."""
+def prepare(time_limit: int, *, ahead: bool = True) -> None:
+    """Make this process fit to drive the load, for at most ``time_limit`` seconds.
+
+    With ``ahead``, who may (root) goes before other work on the machine.
+    """
     os.sched_setaffinity(0, {LOAD_CORE})
-    # Who may (root), goes before other work on the machine; children inherit this, too.
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)
-    # Children inherit this.
+    if ahead:
+        with contextlib.suppress(PermissionError):
+            os.nice(-10)
+    # Children inherit all of this.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
