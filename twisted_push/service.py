@@ -28,7 +28,8 @@ from twisted.web.client import Agent
 from twisted.web.resource import Resource
 
 from twisted_push.assembly import Assembly
-from twisted_push.config import SHORT_KEY, CallbackConfig, Config, check_endpoint, is_tcp
+from twisted_push.collector import Collector
+from twisted_push.config import SHORT_KEY, Config, check_endpoint, is_tcp, needing_restart
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
@@ -126,6 +127,7 @@ class PushService(Service):
         self.nodes = self.assembly.nodes
         self._slow_because = why_not() if config.fast_path else ""
         self._ports = self._make_ports()
+        self._collector = Collector(reactor, lambda: self.assembly.door.connections)
         self._watchdog = LoopingCall(notifier.alive)
         self._watchdog.clock = reactor
 
@@ -189,6 +191,7 @@ class PushService(Service):
             await node.start()
             _warn_of_short_keys(node)
         self.assembly.door.closed = ""
+        self._collector.start()
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         if self._notifier.watchdog is not None:
             self._watchdog.start(self._notifier.watchdog / 2)
@@ -225,7 +228,7 @@ class PushService(Service):
             _log.error("reload refused, the old configuration stays: {faults}", faults=faults)
             self._notifier.reloaded("reload refused: the configuration has faults")
             return
-        for path in _needing_restart(self.config, config):
+        for path in needing_restart(self.config, config):
             _log.warn("reload: {path} changed, which needs a restart", path=path)
         self._apply(config)
         _log.info("reloaded: keys, origins, namespaces and limits are those of the file now")
@@ -265,6 +268,7 @@ class PushService(Service):
         for node in self.nodes:
             await node.stop()
         await self._see_off()
+        self._collector.stop()
         if self._watchdog.running:
             self._watchdog.stop()
 
@@ -306,46 +310,6 @@ async def _closed(port: Service) -> None:
     stopped = port.stopService()
     if stopped is not None:
         await stopped
-
-
-def _needing_restart(old: Config, new: Config) -> list[str]:
-    """Name what changed and is not taken by a reload."""
-    names = (
-        "listen",
-        "backend_listen",
-        "reuse_port",
-        "engine",
-        "state_dir",
-        "durability",
-        "log_level",
-        "log_format",
-        "debug_echo",
-        "fast_path",
-        "nodejs_path",
-        "socketio_path",
-    )
-    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
-    for name in ("send_buffer", "unacknowledged_timeout"):
-        if getattr(old.limits, name) != getattr(new.limits, name):
-            changed.append(f"limits.{name}")
-    if set(old.sites) != set(new.sites):
-        changed.append("sites")
-    for name in set(old.sites) & set(new.sites):
-        parts = ("hosts", "broadcast_channel", "user_channel", "anonymous", "token_secret")
-        before, after = old.sites[name], new.sites[name]
-        changed += [
-            f"sites.{name}.{part}"
-            for part in (*parts, "callback", "presence")
-            if _without_key(getattr(before, part)) != _without_key(getattr(after, part))
-        ]
-    return changed
-
-
-def _without_key(setting: object) -> object:
-    """Give a setting without the service key that a callback holds but does not send."""
-    if isinstance(setting, CallbackConfig) and setting.dialect == "connect":
-        return evolve(setting, service_key="")
-    return setting
 
 
 def _make_demo(demo: DemoSettings, reactor: Any) -> Any:

@@ -29,7 +29,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"node"}),
     frozenset({"dialects"}),
-    frozenset({"transports", "backend", "ops", "demo", "systemd", "sharedport", "questions"}),
+    frozenset(
+        {"transports", "backend", "ops", "demo", "systemd", "sharedport", "collector", "questions"}
+    ),
     frozenset({"assembly"}),
     frozenset({"service", "cli", "bench"}),
 )

@@ -98,6 +98,7 @@ async def test_plain_tcp(fast: bool) -> None:
     sock = transport.getHandle()
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 40000  # Linux doubles it.
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert muxed is fast
     assert type(transport) is (DirectTransport if fast else Server)
     await end()

@@ -1,5 +1,6 @@
 """The configuration: its classes, and from the text of a file to one of them. No IO."""
 
+from twisted_push.config.changes import needing_restart
 from twisted_push.config.endpoints import check_endpoint, is_tcp
 from twisted_push.config.load import from_mapping, load
 from twisted_push.config.schema import (
@@ -27,5 +28,6 @@ __all__ = [
     "from_mapping",
     "is_tcp",
     "load",
+    "needing_restart",
     "template",
 ]

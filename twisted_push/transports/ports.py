@@ -61,7 +61,8 @@ class FittedEndpoint:
 
 
 def _set_options(listener: socket.socket, limits: Limits) -> None:
-    """Bound what the kernel keeps for a client, and for how long."""
+    """Bound what the kernel keeps for a client, and for how long; have it send at once."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(limits.send_buffer, _MOST))
     if hasattr(socket, "TCP_USER_TIMEOUT") and limits.unacknowledged_timeout:
         milliseconds = min(round(limits.unacknowledged_timeout * 1000), _MOST)

@@ -1,0 +1,99 @@
+"""What Python's collector looks at while the server runs."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from attrs import define, field
+from twisted.internet.task import Clock
+
+from twisted_push.collector import DAY, FEW, INTERVAL, Collector
+
+
+@define
+class Running:
+    """A collector at work, and how many are connected."""
+
+    clock: Clock = field(factory=Clock)
+    connections: int = 0
+    collector: Collector = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.collector = Collector(self.clock, lambda: self.connections)
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    before = gc.get_threshold(), list(gc.callbacks)
+    found = Running()
+    found.collector.start()
+    yield found
+    found.collector.stop()
+    assert (gc.get_threshold(), list(gc.callbacks)) == before
+    assert gc.get_freeze_count() == 0
+    assert found.clock.getDelayedCalls() == []
+
+
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_the_server_is_made_of_is_not_looked_at(running: Running) -> None:
+    assert gc.get_freeze_count() > 1000
+    assert len(gc.get_objects(generation=2)) < 100
+
+
+def test_what_outlives_two_collections_is_not_looked_at_again(running: Running) -> None:
+    before = gc.get_freeze_count()
+    made = [Circle() for _ in range(100)]
+    gc.collect(0)
+    assert gc.get_freeze_count() <= before
+    gc.collect(1)
+    assert gc.get_freeze_count() >= before + len(made)
+
+
+def test_young_garbage_is_collected(running: Running) -> None:
+    gone = weakref.ref(Circle())
+    assert gone() is not None
+    gc.collect(1)
+    assert gone() is None
+
+
+def frozen_garbage() -> weakref.ref[Circle]:
+    circle = Circle()
+    gc.collect(1)
+    gone = weakref.ref(circle)
+    del circle
+    gc.collect()
+    assert gone() is not None
+    return gone
+
+
+def test_old_garbage_is_collected_when_few_are_connected(running: Running) -> None:
+    gone = frozen_garbage()
+    running.connections = FEW + 1
+    running.clock.advance(INTERVAL)
+    assert gone() is not None
+    running.connections = FEW
+    running.clock.advance(INTERVAL)
+    assert gone() is None
+
+
+def test_old_garbage_is_collected_once_a_day(running: Running) -> None:
+    gone = frozen_garbage()
+    running.connections = 10 * FEW
+    for _ in range(int(DAY / INTERVAL) - 1):
+        running.clock.advance(INTERVAL)
+    assert gone() is not None
+    running.clock.advance(INTERVAL)
+    assert gone() is None
+
+
+def test_one_that_was_not_started_is_stopped() -> None:
+    before = gc.get_threshold()
+    Running().collector.stop()
+    assert gc.get_threshold() == before
