@@ -203,7 +203,7 @@ class Pages:
                 name=user.name,
                 user=user.id,
                 initial=user.name[0],
-                links=self._links(current) if user.may_administer else NOTHING,
+                links=self._links(user, current),
             )
             scripts = self._fill("scripts", push=self.push_address().script)
         page = self._fill(
@@ -216,9 +216,12 @@ class Pages:
         )
         return page.encode("utf-8")
 
-    def _links(self, current: str) -> Html:
+    def _links(self, user: User, current: str) -> Html:
         here = dict.fromkeys(("article", "people", "log"), NOTHING)
-        return self._fill("admin_links", **{**here, current: Html('aria-current="page"')})
+        here[current] = Html('aria-current="page"')
+        article = here.pop("article")
+        admin = self._fill("admin_links", **here) if user.may_administer else NOTHING
+        return self._fill("links", article=article, admin=admin)
 
     def _chat(self, user: User, csrf: str, chat: Chat) -> Html:
         return self._fill(

@@ -113,11 +113,13 @@ async function inTheBackground(bob, alice, found) {
     document.dispatchEvent(new Event("visibilitychange"));
   }, hidden);
   await see(true);
+  // The second one does not wait until the CMS has answered the first.
   for (const words of ["One", "Two"]) {
     await alice.fill("#chat-text", words);
     await alice.press("#chat-text", "Enter");
-    await says(bob, ".line-text", words);
   }
+  await says(bob, ".line-text", "Two");
+  found.inOrder = (await texts(bob, ".line-text")).slice(-2);
   found.titles = [await bob.title()];
   await see(false);
   found.titles.push(await bob.title());
@@ -217,6 +219,13 @@ async function withoutAPushServer(alice, found) {
     await alice.fill("#edit-title", "Without");
     await alice.click("#editor button[type=submit]");
     await says(alice, "#article-title", "Without");
+  });
+  await step("what the CMS did not take is not lost", async () => {
+    await alice.route("**/chat", (route) => route.abort());
+    await alice.fill("#chat-text", "Hello?");
+    await alice.press("#chat-text", "Enter");
+    await says(alice, "#chat .form-note", "The CMS did not answer.");
+    found.notTaken = await alice.inputValue("#chat-text");
   });
   await alice.unroute("**/push.js");
   await alice.click("#banner button");

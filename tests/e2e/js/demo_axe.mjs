@@ -1,4 +1,4 @@
-// What axe-core finds on the pages of the demo, in both color schemes, on a phone and wide.
+// What axe-core finds on the pages of the demo, in both color schemes, on the smallest phone and wide.
 //
 //   node demo_axe.mjs DEMO-URL PATH-OF-CHROMIUM
 //
@@ -12,8 +12,8 @@ const [demo, executablePath] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const LOOKS = [
   { colorScheme: "light", viewport: { width: 1440, height: 900 } },
-  { colorScheme: "dark", viewport: { width: 390, height: 844 } },
-  { colorScheme: "light", viewport: { width: 390, height: 844 } },
+  { colorScheme: "dark", viewport: { width: 320, height: 640 } },
+  { colorScheme: "light", viewport: { width: 320, height: 640 } },
   { colorScheme: "dark", viewport: { width: 1440, height: 900 } },
 ];
 
@@ -26,6 +26,8 @@ async function check(page) {
   const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
   const wrong = violations.map(({ id, impact, help, nodes }) =>
     ({ id, impact, help, where: nodes.map(({ html, failureSummary }) => `${html}: ${failureSummary}`) }));
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  if (overflow > 0) wrong.push({ id: "overflow", help: `the page is ${overflow} pixels too wide` });
   return { wrong, passed: passes.length };
 }
 
@@ -53,6 +55,8 @@ await withPeople(executablePath, demo, async ({ visit, logIn }) => {
       await page.waitForSelector("body[data-live=connected]");
       found[seen(path)] = await check(page);
     }
+    await page.goto(`${demo}/nowhere`);
+    found[seen("error")] = await check(page);
     await page.goto(`${demo}/people`);
     await page.click("[data-person=alice] button:not([disabled])");
     await page.waitForSelector("#banner:not([hidden])");

@@ -116,8 +116,8 @@ export async function ask(path, options = {}) {
   }
 }
 
-export function post(form) {
-  return ask(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+export function post(form, body = new URLSearchParams(new FormData(form))) {
+  return ask(form.action, { method: "POST", body });
 }
 
 export function note(form, level, text) {
@@ -128,26 +128,33 @@ export function note(form, level, text) {
   if (level === "good") place.timer = setTimeout(() => { place.textContent = ""; }, 8000);
 }
 
-async function submit(event) {
+const sending = new WeakMap(); // form: what is sent of it, one after the other
+
+function submit(event) {
   event.preventDefault();
   const form = event.currentTarget;
-  if (form.dataset.busy) return;
-  form.dataset.busy = "yes";
+  const fields = new URLSearchParams(new FormData(form));
+  // It is free at once for the next words, however long the CMS takes.
+  const cleared = form.elements[form.dataset.clear];
+  if (cleared) cleared.value = "";
   note(form, "", "One moment…");
-  const { ok, body } = await post(form);
-  delete form.dataset.busy;
+  const before = sending.get(form) ?? Promise.resolve();
+  sending.set(form, before.then(() => send(form, fields, cleared)));
+}
+
+async function send(form, fields, cleared) {
+  const { ok, body } = await post(form, fields);
   note(form, body.notice?.level || "bad", body.notice?.text || "That did not work.");
-  if (!ok) return;
-  if (form.dataset.clear) form.elements[form.dataset.clear].value = "";
-  form.dispatchEvent(new Event("sent"));
+  if (ok) form.dispatchEvent(new Event("sent"));
+  else if (cleared?.value === "") cleared.value = fields.get(cleared.name);
 }
 
 export function setUpForms() {
   for (const form of document.querySelectorAll("form[data-live]")) {
     form.addEventListener("submit", submit);
     form.addEventListener("keydown", (event) => {
-      const writes = event.target.matches("textarea:not([rows='9'])");
-      if (!writes || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      const sends = "enter" in event.target.dataset && event.key === "Enter";
+      if (!sends || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       form.requestSubmit();
     });
