@@ -712,6 +712,8 @@ var Push = (function () {
     #bus;
     #hub; // if it is here
     #hubId; // wherever it is
+    #term = 0; // of that hub; each has a later one than those before it
+    #unwatch = () => {}; // the tab that it is in
     #token; // that the hub connected with
     #ballot; // to withdraw from becoming the hub
     #resign = () => {};
@@ -909,7 +911,8 @@ var Push = (function () {
         // Withdrawn; or another tab took this one for dead, and the hub is there now.
         if (this.#ballot !== ballot || !this.#hub) return;
         this.#hub.stop();
-        this.#hub = this.#hubId = undefined;
+        this.#hub = undefined;
+        this.#follow();
         this.#campaign({});
         this.#present();
       }
@@ -918,8 +921,8 @@ var Push = (function () {
     #watch(from, gone) {
       if (from === this.#id) return () => {};
       const watching = new AbortController();
-      navigator.locks.request(`${this.#name} ${from}`, { signal: watching.signal }, gone)
-        .catch(() => {});
+      const how = { mode: "shared", signal: watching.signal };
+      navigator.locks.request(`${this.#name} ${from}`, how, gone).catch(() => {});
       return () => watching.abort();
     }
 
@@ -927,16 +930,18 @@ var Push = (function () {
     async #lead() {
       const id = this.#id;
       const bus = this.#bus;
+      const term = Math.max(this.#term + 1, Date.now());
+      this.#term = term;
       const hub = new Hub(this.#page, this.#token ?? this.#page.token, (message) => {
-        if (message.to !== id) bus?.postMessage({ ...message, hub: id });
+        if (message.to !== id) bus?.postMessage({ ...message, hub: id, term });
         if (!message.to || message.to === id) this.#take(message);
       });
       this.#hub = hub;
-      this.#hubId = id;
+      this.#follow(id);
       this.#asked = 0;
       this.#present();
       if (bus) {
-        bus.postMessage({ type: "lead", hub: id });
+        bus.postMessage({ type: "lead", hub: id, term });
         const { pending } = await navigator.locks.query();
         const others = pending.filter(({ name }) => name === this.#name).length;
         await new Promise((resolve) => {
@@ -958,7 +963,8 @@ var Push = (function () {
       else this.#resign();
       this.#release();
       this.#bus?.close();
-      this.#id = this.#hub = this.#hubId = this.#bus = this.#ballot = undefined;
+      this.#follow();
+      this.#id = this.#hub = this.#bus = this.#ballot = undefined;
       this.#dropCalls();
     }
 
@@ -1014,13 +1020,23 @@ var Push = (function () {
         this.#hub?.hear(message);
       } else if (!this.#hub && (!message.to || message.to === this.#id)) {
         const isNew = message.hub !== this.#hubId;
-        if (isNew && message.type !== "lead" && !message.to) return; // Of one that was, or will be.
+        // Of one that was, and does not know it yet; or of one that is not known here yet.
+        if (message.term < this.#term || (isNew && message.type !== "lead" && !message.to)) return;
+        this.#term = message.term;
         this.#heard = Date.now();
         this.#asked = 0;
-        this.#hubId = message.hub;
+        this.#follow(message.hub);
         if (message.type === "lead") this.#present();
         else this.#take(message);
       }
+    }
+
+    /** Know where the hub is. When that tab ends the next one has it at once, unless it is frozen. */
+    #follow(hub) {
+      if (this.#hubId === hub) return;
+      this.#hubId = hub;
+      this.#unwatch();
+      this.#unwatch = hub ? this.#watch(hub, () => this.#wake()) : () => {};
     }
 
     #take({ type, ...message }) {

@@ -309,6 +309,30 @@ def test_the_tab_with_the_connection_dies_in_a_burst(
     assert len(clients(server, person)) == 1
 
 
+def test_the_tab_with_the_connection_is_frozen(
+    open_page: Open, server: PushServer, person: str
+) -> None:
+    channel = f"chat:{person}"
+    first, second = open_page(person), open_page(person)
+    client = second.state("connected")["client"]
+    server.publish(channel, "before")
+    second.heard("before")
+    first.do("freeze")
+    second.begin()
+    server.publish(channel, "meanwhile")
+    # Somebody looks at the other one.
+    second.do("hide", hidden=False)
+    assert second.state("connected")["client"] != client
+    second.heard("meanwhile")
+    assert second.data(channel) == ["meanwhile"]
+    first.do("thaw")
+    server.publish(channel, "after")
+    first.heard("after")
+    second.heard("after")
+    assert first.data(channel) == ["before", "meanwhile", "after"]
+    eventually("one connection is left", lambda: len(clients(server, person)) == 1)
+
+
 class Burst:
     """Publishes numbers one after the other, in a thread; ``sent`` is how many."""
 

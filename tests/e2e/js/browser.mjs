@@ -25,6 +25,7 @@ const browser = await chromium.launch({
 const contexts = new Map(); // by person
 const pages = new Map(); // by name
 const names = new Map(); // of pages
+const frozen = new Map(); // by page, what stops its scripts
 let received = []; // all text that came to the browser, or promises of it
 
 async function contextOf(person, without) {
@@ -74,6 +75,18 @@ const commands = {
     const crashed = page.waitForEvent("crash");
     session.send("Page.crash").catch(() => {});
     await crashed;
+  },
+  // Stop the scripts of a page, as a browser does that freezes tabs in the background; go on.
+  freeze: async ({ page: name }) => {
+    const page = pages.get(name);
+    const session = await page.context().newCDPSession(page);
+    frozen.set(name, session);
+    await session.send("Debugger.enable");
+    await session.send("Debugger.pause");
+  },
+  thaw: async ({ page: name }) => {
+    await frozen.get(name).send("Debugger.disable");
+    await frozen.get(name).detach();
   },
   offline: async ({ person, offline }) => { await contexts.get(person).setOffline(offline); },
   // Have a page be in the background, as it is told; a headless browser shows all of them.

@@ -135,11 +135,14 @@ test("it goes on from where the hindmost of the tabs stands", async () => {
 test("the word of a hub that was comes too late", async () => {
   const browser = await tabs(2);
   const [first, second] = browser.tabs;
-  const { hub } = browser.posted.find(({ type }) => type === "lead");
+  const { hub, term } = browser.posted.find(({ type }) => type === "lead");
   first.kill();
   await gather(browser);
   const bus = browser.buses.find(({ tab }) => tab === second);
-  second.receive(bus, { hub, type: "pub", channel: "news", pub: { data: "old", offset: 6 } });
+  const pub = { data: "old", offset: 6 };
+  second.receive(bus, { hub, term, type: "pub", channel: "news", pub });
+  const { from } = browser.posted.findLast(({ type }) => type === "join");
+  second.receive(bus, { hub, term, to: from, type: "pub", channel: "news", pub });
   assert.deepEqual(second.push.heard, []);
 });
 
@@ -163,6 +166,16 @@ test("a tab that a browser froze is passed by, and finds its way when it wakes u
   browser.ws.publish("news", "six", 6);
   await settle();
   assert.deepEqual(heard(browser), [["six"], ["six"], ["six"]]);
+});
+
+test("the next one in line is frozen, too", async () => {
+  const browser = await tabs(3);
+  const [first, second, third] = browser.tabs;
+  second.freeze();
+  first.kill();
+  await browser.advance(5000);
+  assert.equal(browser.sockets.length, 2);
+  assert.equal(browser.ws.tab, third);
 });
 
 test("who was passed by once does not take it back at once", async () => {
@@ -507,7 +520,7 @@ for (const seed of [...Array(30).keys(), 226, 394, 1244]) {
     open();
     for (let step = 0; step < 60; step += 1) {
       const tab = live()[roll(live().length)];
-      const what = roll(12);
+      const what = roll(14);
       if (what < 5) server.publish();
       else if (what === 5) open();
       else if (what === 6 && live().length > 1) tab.kill();
@@ -515,9 +528,12 @@ for (const seed of [...Array(30).keys(), 226, 394, 1244]) {
       else if (what === 8) browser.open.at(-1)?.drop();
       else if (what === 9) tab.dispatch("pagehide");
       else if (what === 10) tab.dispatch("pageshow", { persisted: true });
+      else if (what === 11) tab.freeze();
+      else if (what === 12) tab.thaw();
       else await browser.advance(roll(3) * 200);
       if (roll(2)) await server.serve();
     }
+    for (const tab of live()) tab.thaw();
     for (const tab of live()) tab.dispatch("pageshow", { persisted: true });
     for (let turn = 0; turn < 60; turn += 1) {
       await browser.advance(500);

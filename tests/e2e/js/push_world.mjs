@@ -38,14 +38,15 @@ class FakeWebSocket {
   }
 
   deliver(...messages) {
-    if (this.tab.dead) return;
+    if (this.tab.frozen) this.tab.frozen.push(() => this.deliver(...messages));
+    if (this.tab.dead || this.tab.frozen) return;
     const lines = messages.map((each) => (typeof each === "string" ? each : JSON.stringify(each)));
     this.onmessage?.({ data: lines.join("\n") });
   }
 
   drop(code = 1006, reason = "") {
     this.closed = true;
-    this.onclose?.({ code, reason });
+    this.tab.run(() => this.onclose?.({ code, reason }));
   }
 
   /** The newest command of a method, of which the reply is yet to come. */
@@ -110,10 +111,10 @@ class FakeRequest {
   }
 }
 
-/** The Web Locks of a browser: by name, who holds one and who waits for it. */
+/** The Web Locks of a browser: who holds one and who waits for it, in their order. */
 class Locks {
   constructor() {
-    this.held = new Map();
+    this.held = [];
     this.waiting = [];
   }
 
@@ -121,22 +122,17 @@ class Locks {
     return {
       request: (name, ...rest) => {
         const callback = rest.pop();
-        const [{ signal, steal } = {}] = rest;
+        const [{ mode = "exclusive", signal, steal } = {}] = rest;
         return new Promise((resolve, reject) => {
           if (tab.dead) return;
-          const request = { name, tab, callback, resolve, reject };
+          const request = { name, mode, tab, callback, resolve, reject };
           signal?.addEventListener("abort", () => {
             if (!this.waiting.includes(request)) return;
             this.waiting = this.waiting.filter((each) => each !== request);
             reject(new DOMException("aborted", "AbortError"));
           });
-          if (steal) {
-            this.held.get(name)?.reject(new DOMException("stolen", "AbortError"));
-            this.held.delete(name);
-            this.waiting.unshift(request);
-          } else {
-            this.waiting.push(request);
-          }
+          if (steal) this.steal(request);
+          else this.waiting.push(request);
           setImmediate(() => this.grant());
         });
       },
@@ -144,15 +140,25 @@ class Locks {
     };
   }
 
+  steal(request) {
+    for (const holder of this.held.filter(({ name }) => name === request.name)) {
+      holder.tab.run(() => holder.reject(new DOMException("stolen", "AbortError")));
+    }
+    this.held = this.held.filter(({ name }) => name !== request.name);
+    this.waiting.unshift(request);
+  }
+
   grant() {
     for (const request of [...this.waiting]) {
-      const { name, tab, callback, resolve } = request;
-      if (this.held.has(name) || tab.frozen) continue;
+      const { name, mode, tab, callback, resolve } = request;
+      const holders = this.held.filter((each) => each.name === name);
+      if (holders.some((each) => mode === "exclusive" || each.mode === "exclusive")) continue;
       this.waiting = this.waiting.filter((each) => each !== request);
-      this.held.set(name, request);
-      Promise.resolve(callback({ name })).then((value) => {
-        if (this.held.get(name) !== request) return;
-        this.held.delete(name);
+      this.held.push(request); // Also for a tab that is frozen, and cannot know it.
+      tab.run(async () => {
+        const value = await callback({ name });
+        if (!this.held.includes(request)) return;
+        this.held = this.held.filter((each) => each !== request);
         resolve(value);
         this.grant();
       });
@@ -161,12 +167,12 @@ class Locks {
 
   forget(tab) {
     this.waiting = this.waiting.filter((each) => each.tab !== tab);
-    for (const [name, request] of [...this.held]) if (request.tab === tab) this.held.delete(name);
+    this.held = this.held.filter((each) => each.tab !== tab);
     this.grant();
   }
 
   /** Names of the locks that are held. */
-  get names() { return [...this.held.keys()]; }
+  get names() { return this.held.map(({ name }) => name); }
 }
 
 export class Browser {
@@ -335,9 +341,14 @@ class Tab {
     };
   }
 
+  /** Have it do something, or later if it is frozen. */
+  run(act) {
+    if (this.frozen) this.frozen.push(act);
+    else if (!this.dead) act();
+  }
+
   receive(bus, data) {
-    if (this.frozen) this.frozen.push([bus, data]);
-    else bus.onmessage({ data: structuredClone(data) });
+    this.run(() => bus.onmessage({ data: structuredClone(data) }));
   }
 
   /** Connect; `push.log` keeps what it told, and `push.heard` the data of messages. */
@@ -357,7 +368,9 @@ class Tab {
   }
 
   dispatch(event, fields = {}) {
-    for (const each of [...this.listeners]) if (each.event === event) each.listener(fields);
+    this.run(() => {
+      for (const each of [...this.listeners]) if (each.event === event) each.listener(fields);
+    });
   }
 
   show(state) {
@@ -374,12 +387,12 @@ class Tab {
     browser.locks.forget(this);
   }
 
-  freeze() { this.frozen = []; }
+  freeze() { this.frozen ||= []; }
 
   thaw() {
-    const missed = this.frozen;
+    const missed = this.frozen || [];
     this.frozen = undefined;
-    for (const [bus, data] of missed) bus.onmessage({ data });
+    for (const act of missed) this.run(act);
   }
 }
 
