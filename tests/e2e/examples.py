@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from html import unescape
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,6 +21,7 @@ from urllib.parse import urlencode, urljoin
 from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
 
 import attrs
+import pytest
 
 from tests.e2e.push_pages import Tab, open_tab
 from tests.e2e.raw_client import RawClient
@@ -40,6 +42,14 @@ SITE_PORT, PUSH_PORT = 8000, 8080
 
 NOBODY = "http://127.0.0.1:9"
 """The push server while there is none."""
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip, by name, what needs a package that is not installed."""
+    return pytest.mark.skipif(
+        find_spec(package) is None,
+        reason=f"{package} is not installed: install the extra `examples`",
+    )
 
 
 class Example:

@@ -9,9 +9,11 @@ from contextlib import closing
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor, Window, window
+from tests.e2e.examples import Example, Visitor, Window, needs, window
 from tests.e2e.raw_client import RawClient
 from tests.e2e.server import Dialogue
+
+pytestmark = needs("django")
 
 EVENT = "/events/1/"
 CHANNEL = "event:1"

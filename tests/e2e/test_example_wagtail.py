@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.examples import Example, Visitor, Window, window
+from tests.e2e.examples import Example, Visitor, Window, needs, window
 from tests.e2e.raw_client import RawClient
 from tests.e2e.server import Dialogue, eventually
+
+pytestmark = needs("wagtail")
 
 # Wagtail makes its own first page: the article is the one after it.
 READING, EDITING = "page:3", "editing:3"
@@ -20,6 +22,11 @@ EDIT = "/admin/pages/3/edit/"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     example = Example(tmp_path_factory.mktemp("wagtail"), "wagtail_site", needs=["python"])
+    # Tokens that end during the tests: the editor's page fetches new ones.
+    views = example.folder / "live" / "views.py"
+    text = views.read_text("utf-8")
+    assert "TOKEN_SECONDS = 600" in text
+    views.write_text(text.replace("TOKEN_SECONDS = 600", "TOKEN_SECONDS = 4"), "utf-8")
     with example.serve_django():
         yield example
 
@@ -205,10 +212,21 @@ def test_the_editor_shows_who_else_is_editing(
         mine.shows("alice locked this page.")
         lock(alice, "unlock")
         mine.shows("alice unlocked this page.")
+        # It goes on with new tokens, one for the connection and one for the channel.
+        asked = tokens_asked(site)
+        eventually("new tokens", lambda: tokens_asked(site) >= asked + 2)
+        lock(alice, "lock")
+        mine.shows("alice locked this page.")
+        lock(alice, "unlock")
         # Who comes later finds both of them.
         later = _editor(clean_browser, site, "bob", "another window of bob")
         later.shows("Also editing: alice")
     eventually("alice has left", lambda: "Also editing" not in _bar(mine))
+
+
+def tokens_asked(site: Example) -> int:
+    """Count how often the tokens of an editor were asked for."""
+    return site.log.count('"GET /admin/live/editing/3/ HTTP/1.1" 200')
 
 
 def _bar(page: Window) -> str:

@@ -32,11 +32,11 @@
     if (id !== user) others.set(client, info?.name ?? "Somebody");
   };
 
-  let first = { connection, subscription };
+  const unused = { connection, subscription };
   const token = async (kind) => {
-    const { [kind]: fresh } = first?.[kind] ? first : await ask();
-    if (first) delete first[kind];
-    return fresh;
+    const { [kind]: found } = kind in unused ? unused : await ask();
+    delete unused[kind];
+    return found;
   };
   const push = Push.connect({ url, getToken: () => token("connection"), identity: user });
   push.on(channel, ({ user: by, name, words }) => {
