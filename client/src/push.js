@@ -1031,7 +1031,7 @@ var Push = (function () {
       }
     }
 
-    /** Know where the hub is. When that tab ends the next one has it at once, unless it is frozen. */
+    /** Know where the hub is. When its tab ends, the next one has it at once unless it is frozen. */
     #follow(hub) {
       if (this.#hubId === hub) return;
       this.#hubId = hub;

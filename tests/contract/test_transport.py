@@ -36,6 +36,7 @@ class Recorder:
     secret = "the-secret"
     closed = False
     next_ping = 0.0
+    subscriptions: dict[str, object] = field(factory=dict)
     told: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
 

@@ -321,6 +321,19 @@ def test_what_was_kept_is_not_told_after_a_kick(make_server: Make) -> None:
     assert [push["push"]["disconnect"]["code"] for push in poller.told()] == [3503]
 
 
+def test_a_lost_answer_is_not_given_again_once_a_channel_is_taken_away(make_server: Make) -> None:
+    server = make_server()
+    subscribe = b'{"id":2,"subscribe":{"channel":"open:1"}}'
+    poller = Poller(server, CONNECT + b"\n" + subscribe)
+    poller.reply = poller.told()[0]["connect"]
+    server.publish("open:1", "secret")
+    assert b"secret" in poller.poll().body
+    server.world.node.channels.take(server.session, "open:1")
+    poller.asked = None
+    [push] = poller.told()
+    assert push["push"]["disconnect"]["code"] == 3010
+
+
 def test_an_end_that_nobody_fetches(make_server: Make) -> None:
     server = make_server()
     Poller(server).connected()

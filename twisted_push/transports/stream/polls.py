@@ -76,7 +76,8 @@ class PollConnection:
     """One client that polls: the transport of its session, over all of its requests.
 
     It stands in ``connections`` from `open` to the end. ``_waiting`` is what goes into the next
-    answer; ``_last`` is the answer before, until the client says that it came.
+    answer; ``_last`` is the answer before, until the client says that it came, and ``_channels``
+    are those that the client had then.
     """
 
     session: Session
@@ -96,6 +97,7 @@ class PollConnection:
         self._size = 0
         self._answers = 0
         self._last: bytes | None = None
+        self._channels: frozenset[str] = frozenset()
         self._giving_up: IDelayedCall | None = None
 
     def open(self, accept: AcceptStream, web: Request, commands: bytes) -> None:
@@ -153,6 +155,11 @@ class PollConnection:
         if lost is None and cursor != self._answers:
             self._entry.node.finish(self.session, Disconnect(3010), "a poll with a wrong cursor")
             raise Turned(409, "wrong cursor")
+        if lost is not None and not self._channels <= self.session.subscriptions.keys():
+            # That may be in it: the client comes back, and recovers what is still its own.
+            self._entry.node.finish(
+                self.session, Disconnect(3010), "a lost answer, and a lost channel"
+            )
         if self._parked is not None:
             parked, self._parked = self._parked, None
             self._reply(parked, 409, b"another poll came\n")
@@ -187,6 +194,7 @@ class PollConnection:
     def _answer(self) -> None:
         """Answer the parked poll with what waits. The last word is also the end."""
         self._last = b"".join(self._waiting)
+        self._channels = frozenset(self.session.subscriptions)
         self._waiting.clear()
         self._size = 0
         self._answers += 1
