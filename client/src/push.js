@@ -206,7 +206,8 @@ var Push = (function () {
       this.replies = new Map(); // by id of the command
       this.due = new Set(); // channels that are yet to be had, before it is connected
       this.online = new Set();
-      this.bad = new Set(); // transports that let nothing through
+      this.bad = new Set(); // transports that let too little through
+      this.strikes = new Map(); // how often one of them did so, the last times
       this.commands = 0;
       this.failures = 0;
       this.earliest = 0; // The server wants no attempt before.
@@ -346,12 +347,19 @@ var Push = (function () {
       const begun = Date.now();
       clearTimeout(this.silent);
       this.silent = setTimeout(() => {
-        const { name, since, pinged } = this.wire;
-        const slept = Date.now() - begun > patience + LATE;
-        // Something holds back what it should pass on, if not even the first ping came.
-        if (since && !pinged && !slept && patience > PROBE) this.bad.add(name);
+        // A computer that slept is no fault of the transport's.
+        this.wire.excused = patience === PROBE || Date.now() - begun > patience + LATE;
         this.ended(0, "silent");
       }, patience);
+    }
+
+    /** Note a connection that ended because pings did not come in time, or their answers. */
+    judge({ name, since, pinged }) {
+      const held = Date.now() - since > 2 * (this.ping + LATE);
+      const strikes = (held ? 0 : this.strikes.get(name) || 0) + (pinged ? 1 : 2);
+      this.strikes.set(name, strikes);
+      // Something holds back what it should pass on: not even one came, or it is so again.
+      if (strikes > 1) this.bad.add(name);
     }
 
     drop() {
@@ -366,7 +374,9 @@ var Push = (function () {
     }
 
     ended(code = 0, reason = "", delay = 0) {
-      const { others, since } = this.wire;
+      const { wire } = this;
+      const { others, since, excused } = wire;
+      if (since && !excused && (code === 3012 || reason === "silent")) this.judge(wire);
       this.drop();
       if (staysAway(code)) return this.deny(code, reason);
       // The server itself has spoken: it is not for the transport.

@@ -62,6 +62,7 @@ for (const code of [1000, 1001, 1006, 1009, 3000, 3001, 3004, 3005, 3008, 3010, 
   3499, 4000, 4499]) {
   test(`it comes back after ${code}`, async () => {
     const { browser, push, ws } = await connected({ token: "t" });
+    ws.deliver({});
     ws.drop(code, "why");
     assert.equal(push.state, "recovering");
     const { code: told_, reason } = push.log.at(-1);
@@ -161,6 +162,32 @@ test("a transport by which no ping ever came is not used again", async () => {
   stream.line({ id: stream.json.id, connect: { client: "c", ping: 25, session: "s", node: "n" } });
   await settle();
   assert.equal(push.transport, "http_stream");
+});
+
+test("a transport that brings pings too late is not used again when it does so twice", async () => {
+  const { browser, push } = await connected();
+  for (let turn = 0; turn < 2; turn += 1) {
+    assert.equal(browser.requests.length, 0);
+    browser.ws.deliver({}, {}, {}); // All at once: something held them back.
+    browser.ws.drop(3012, "no pong");
+    await browser.advance(push.retryIn);
+    browser.open.at(-1)?.serve();
+  }
+  assert.ok(browser.request("connection/http_stream"));
+});
+
+test("one that did well meanwhile is used again", async () => {
+  const { browser, push } = await connected();
+  for (let turn = 0; turn < 3; turn += 1) {
+    for (let ping = 0; ping < 4; ping += 1) {
+      browser.ws.deliver({});
+      await browser.advance(25000);
+    }
+    browser.ws.drop(3012, "no pong");
+    await browser.advance(push.retryIn);
+    browser.ws.serve();
+  }
+  assert.deepEqual([browser.sockets.length, browser.requests.length], [4, 0]);
 });
 
 test("a ping that came too late because the computer slept is not held against the transport", async () => {
