@@ -130,6 +130,8 @@ header('Cache-Control: no-store');
     item.append(name, `: ${text}`);
     document.getElementById("board").prepend(item);
   });
+  // Away for too long: then the page begins anew.
+  push.onChannel(({ event }) => { if (event === "lost") location.reload(); });
 </script>
 <?php endif ?>
 </html>

@@ -59,6 +59,8 @@ PAGE = """<!doctype html>
     item.textContent = words;
     list.prepend(item);
   }});
+  // Away for too long: then the page begins anew.
+  push.onChannel(({{ event }}) => {{ if (event === "lost") location.reload(); }});
   push.subscribe("{channel}");
 </script>
 </html>

@@ -25,7 +25,8 @@ def connect(request: HttpRequest) -> HttpResponse:
         token = json.loads(request.body)["token"]
     except (ValueError, KeyError, TypeError):
         return HttpResponseBadRequest("This is no question of the push server.")
-    user = user_of(token) if isinstance(token, str) else AnonymousUser()
+    is_text = isinstance(token, str) and token.isprintable()
+    user = user_of(token) if is_text else AnonymousUser()
     if not user.is_authenticated:
         return JsonResponse({"disconnect": {"code": 3500, "reason": "invalid token"}})
     grant = {

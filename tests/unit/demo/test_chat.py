@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.unit.demo.driving import NOW, POSITIONS, DemoWorld, Page, Visitor
 from twisted_push.demo.chat import MAX_ENTRIES, MAX_LINES, Chat, Watchdog
@@ -227,6 +228,20 @@ async def test_without_positions_there_is_a_page(world: DemoWorld, answer: Any) 
     assert positions(await alice.get("/")) == {}
     world.road.state = "closed"
     assert positions(await alice.get("/")) == {}
+
+
+async def test_a_page_waits_for_its_positions_for_a_second(world: DemoWorld) -> None:
+    alice = await logged_in(world, "alice")
+    world.road.state = "endless"
+
+    loading = Deferred.fromCoroutine(alice.get("/"))
+    world.clock.advance(0.9)
+    world.http.flush()
+    assert not loading.called
+    world.clock.advance(0.1)
+    world.http.flush()
+
+    assert positions(await loading) == {}
 
 
 # -- The log of the site ----------------------------------------------------------------------
