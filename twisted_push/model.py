@@ -7,8 +7,12 @@ author wrote it, checked once at the door (`twisted_push.jsontext`) and never pa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from attrs import field, frozen
+
+_NONE: Mapping[str, Any] = {}
+"""One for all values that have none: it is not to be changed, as all that they hold."""
 
 __all__ = [
     "ChannelGrant",
@@ -101,11 +105,11 @@ class Grant:
 
     user: str
     issued_at: float
-    channels: Mapping[str, ChannelGrant] = field(factory=dict)
+    channels: Mapping[str, ChannelGrant] = _NONE
     presence_to: frozenset[str] | None = None
     info: bytes | None = None
     data: bytes | None = None
-    content_tokens: Mapping[str, str] = field(factory=dict)
+    content_tokens: Mapping[str, str] = _NONE
     expires_at: float | None = None
     client_refresh: bool = False
     raw: bytes | None = field(default=None, repr=False)
@@ -139,7 +143,7 @@ class ClientRequest:
     transport: str
     address: str
     host: str = ""
-    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default=_NONE, repr=False)
 
 
 @frozen

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from math import inf
 from typing import Protocol
 
 from attrs import define, evolve, field
@@ -120,13 +121,13 @@ class Session:
     dialect: Dialect = field(repr=False)
     owner: Owner = field(repr=False)
     opened_at: float
-    allowance: float
     state: State = field(init=False, default=State.NEW)
     user: str = field(init=False, default="")
     token_digest: bytes | None = field(init=False, default=None, repr=False)
     grant: Grant | None = field(init=False, default=None, repr=False)
     subscriptions: dict[str, Subscription] = field(init=False, factory=dict, repr=False)
     connected_at: float = field(init=False, default=0.0)
+    allowance: float = field(init=False, default=inf)
     next_ping: float = field(init=False, default=0.0)
     pong_due: float | None = field(init=False, default=None)
     allowed_at: float = field(init=False)

@@ -159,11 +159,12 @@ def address_of(request: Asking, trusted: Iterable[str]) -> str:
     A Unix socket is always a proxy's: whoever may connect to it was let in by its permissions.
     The last address in the header that is not itself trusted is the client's.
     """
-    peer = getattr(request.getClientAddress(), "host", None)
+    peer: str | None = getattr(request.getClientAddress(), "host", None)
     address = _address(peer or "")
     networks = [ipaddress.ip_network(network, strict=False) for network in trusted]
     if peer and not _within(address, networks):
-        return str(address or peer)
+        text = str(address or peer)
+        return peer if text == peer else text  # The same text is not kept twice.
     forwarded = (header(request, "X-Forwarded-For") or "").split(",")
     for hop in reversed([part.strip() for part in forwarded if part.strip()]):
         found = _address(hop)

@@ -10,6 +10,16 @@ __all__ = ["Wheel"]
 _T = TypeVar("_T")
 
 
+class _Slot(set[_T]):
+    """The items of one slot."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class Wheel(Generic[_T]):
     """Items by the time at which they want to be looked at, in slots of ``granularity`` seconds.
 
@@ -18,8 +28,8 @@ class Wheel(Generic[_T]):
 
     def __init__(self, granularity: float) -> None:
         self.granularity = granularity
-        self._slots: dict[int, set[_T]] = {}
-        self._slot_of: dict[_T, int] = {}
+        self._slots: dict[int, _Slot[_T]] = {}
+        self._slot_of: dict[_T, _Slot[_T]] = {}
         self._next: int | None = None
 
     def __len__(self) -> int:
@@ -29,21 +39,23 @@ class Wheel(Generic[_T]):
     def add(self, item: _T, due: float) -> None:
         """Look at ``item`` at ``due`` (seconds), or up to one slot later."""
         self.discard(item)
-        slot = ceil(due / self.granularity)
-        self._slots.setdefault(slot, set()).add(item)
+        number = ceil(due / self.granularity)
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = _Slot(number)
+        slot.add(item)
         self._slot_of[item] = slot
-        if self._next is None or slot < self._next:
-            self._next = slot
+        if self._next is None or number < self._next:
+            self._next = number
 
     def discard(self, item: _T) -> None:
         """Look at ``item`` no more; nothing of it is kept. One that is not there is no error."""
         slot = self._slot_of.pop(item, None)
         if slot is None:
             return
-        items = self._slots[slot]
-        items.discard(item)
-        if not items:
-            del self._slots[slot]
+        slot.discard(item)
+        if not slot:
+            del self._slots[slot.number]
 
     def due(self, now: float) -> set[_T]:
         """Take out the items whose time has come."""

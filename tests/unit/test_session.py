@@ -17,7 +17,7 @@ from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.session import MAX_KEPT, Kind, Session, State, Subscription
 
 
-def make(*, max_outbox: int = 1000, room: int | None = None, allowance: float = 0.0) -> Session:
+def make(*, max_outbox: int = 1000, room: int | None = None) -> Session:
     transport = FakeTransport(room=room)
     session = Session(
         client="c1",
@@ -27,7 +27,6 @@ def make(*, max_outbox: int = 1000, room: int | None = None, allowance: float = 
         dialect=FakeDialect(),
         owner=FakeOwner(max_outbox),
         opened_at=100.0,
-        allowance=allowance,
     )
     transport.receiver = session
     return session
@@ -365,7 +364,7 @@ def test_any_order_of_events_sends_every_frame_once_and_in_order(
 
 
 def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
-    session = make(allowance=20.0)
+    session = make()
     assert [session.allow(100.0, 10) for _ in range(21)] == [True] * 20 + [False]
     assert not session.allow(100.05, 10)
     assert session.allow(100.15, 10)
@@ -374,12 +373,12 @@ def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
 
 
 def test_a_long_silence_earns_no_more_than_one_burst() -> None:
-    session = make(allowance=20.0)
+    session = make()
     assert [session.allow(1e6, 10) for _ in range(21)] == [True] * 20 + [False]
 
 
 def test_a_clock_that_is_set_back_takes_nothing_from_a_client() -> None:
-    session = make(allowance=20.0)
+    session = make()
     assert session.allow(100.0, 10)
     assert session.allow(40.0, 10)
     assert [session.allow(40.0, 10) for _ in range(18)] == [True] * 18
@@ -388,13 +387,13 @@ def test_a_clock_that_is_set_back_takes_nothing_from_a_client() -> None:
 
 
 def test_a_rate_of_zero_is_no_limit() -> None:
-    session = make(allowance=0.0)
+    session = make()
     assert all(session.allow(100.0, 0) for _ in range(10_000))
 
 
 @given(st.lists(st.integers(0, 2000), max_size=200), st.integers(1, 50))
 def test_never_more_than_the_rate_and_one_burst(pauses: list[int], rate: int) -> None:
-    session = make(allowance=2.0 * rate)
+    session = make()
     now = 100.0
     taken = 0
     for pause in pauses:

@@ -153,7 +153,6 @@ class Node:
             dialect=dialect,
             owner=self,
             opened_at=now,
-            allowance=2.0 * limits.max_commands_per_second,
         )
         # From here on, not from the connect: the peers of some transports count it from here.
         session.next_ping = now + limits.ping_interval

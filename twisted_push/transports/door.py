@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from attrs import frozen
@@ -16,8 +16,7 @@ from twisted_push.web import Asking, address_of, bad_header, header
 
 __all__ = ["Door", "Entry", "Turned"]
 
-_FORWARDED = ("user-agent", "x-real-ip", "x-forwarded-for", "x-request-id", "origin", "cookie")
-"""Headers of the browser that are kept for callbacks, besides those that a site names."""
+_NONE_KEPT: Mapping[str, str] = {}
 
 _log = Logger()
 
@@ -49,6 +48,7 @@ class Door:
         self.config = config
         self.closed = ""
         self._open = 0
+        self._host = ""
         self._by_address: Counter[str] = Counter()
 
     @property
@@ -98,6 +98,9 @@ class Door:
         if new and self.closed:
             raise Turned(503, self.closed)
         host = _host(request)
+        if host == self._host:
+            host = self._host  # One text for the many who ask for the same.
+        self._host = host
         node = self._node_for(host)
         self._check_origin(node, request, host)
         address = address_of(request, self.config.trusted_proxies)
@@ -163,9 +166,11 @@ def _host(request: Asking) -> str:
     return host
 
 
-def _kept(request: Asking, node: Node) -> dict[str, str]:
-    """Give the headers that callbacks may forward, by lower-case name."""
+def _kept(request: Asking, node: Node) -> Mapping[str, str]:
+    """Give the headers that the callback forwards, by lower-case name, for as long as it may."""
     callback = node.context.policy.site.callback
-    wanted = {*_FORWARDED, *(n.lower() for n in callback.forward_headers)} if callback else ()
-    found = {name: header(request, name) for name in wanted}
-    return {name: value for name, value in found.items() if value is not None}
+    if callback is None or callback.dialect != "connect":
+        return _NONE_KEPT
+    names = [name.lower() for name in callback.forward_headers]
+    found = {name: value for name in names if (value := header(request, name)) is not None}
+    return found or _NONE_KEPT
