@@ -681,11 +681,11 @@ var Push = (function () {
       const renewed = before?.renewable && before.token !== token;
       this.wanted.set(channel, (known || new Map()).set(from, { token, data, renewable }));
       const live = this.wire?.since;
-      if (since) this.catchUp(from, channel, since);
-      else if (this.has.has(channel)) this.tellPlace(channel, from);
-      if (!live || this.due.has(channel)) return;
-      if (!this.has.has(channel) && (!known || renewed)) this.ask(channel);
-      else if (renewed) this.send("sub_refresh", { channel, token }, () => {});
+      const has = this.has.has(channel);
+      if (renewed && has && live) this.send("sub_refresh", { channel, token }, () => {});
+      else if (since) this.catchUp(from, channel, since);
+      else if (has) this.tellPlace(channel, from);
+      if (live && !has && !this.due.has(channel) && (!known || renewed)) this.ask(channel);
     }
 
     unwant(from, channel) {

@@ -5,7 +5,10 @@ What takes its time is waited for together. Pages may do little: see `push_pages
 
 from __future__ import annotations
 
+import json
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 
 from tests.e2e.cms import StubCms, says, user
 from tests.e2e.push_pages import PageOf, Site, Tab, open_tab
-from tests.e2e.server import Dialogue, PushServer, eventually, make_server
+from tests.e2e.server import Dialogue, PushServer, eventually, jwt_for, make_server
 from tests.e2e.silent_proxy import SilentProxy
 
 pytestmark = [pytest.mark.node, pytest.mark.browser]
@@ -266,6 +269,38 @@ def test_kick_and_logout_are_seen(open_page: Open, server: PushServer, cms: Stub
     leaving[0].begin()
     leaving[0].run("push.reconnect()")
     assert leaving[0].state("denied")["code"] == 3500
+
+
+def test_tokens_are_renewed(open_page: Open, server: PushServer) -> None:
+    """The one of the connection and the one of a channel, each before its end."""
+    soon = time.time() + 3
+    claims = {"channel": "signed:room"}
+    tokens = {
+        "connection": [jwt_for("signed", exp=soon), jwt_for("signed")],
+        "channel": [jwt_for("signed", exp=soon, **claims), jwt_for("signed", **claims)],
+    }
+    tab = open_page("")
+    tab.run(
+        f"""
+        const tokens = {json.dumps(tokens)};
+        window.told = [];
+        const getToken = async () => tokens.connection.shift();
+        window.signed = Push.connect({{share: false, getToken}});
+        signed.onState((state) => told.push(state));
+        signed.onChannel(({{channel, event}}) => told.push(`${{channel}} ${{event}}`));
+        signed.subscribe("signed:room", {{token: async () => tokens.channel.shift()}});
+        """
+    )
+    expected = ["broadcast subscribed", "signed:room subscribed", "connected"]
+    eventually("it is connected", lambda: tab.run("told") == expected)
+    tab.run("new Promise((resolve) => setTimeout(resolve, 4000))")
+    # Nobody was sent away, and nobody has a token that is over.
+    assert tab.run("told") == expected
+    [client] = clients(server, "signed")
+    assert client["user"] == "signed"
+    metrics = server.get("/metrics")[1]
+    for command in ("refresh", "sub_refresh"):
+        assert re.search(rf'commands_total{{[^}}]*"{command}"[^}}]*}} 1\.0', metrics), command
 
 
 # --- One connection for all tabs -------------------------------------------------------------

@@ -210,6 +210,7 @@ test("a token whose time is over is renewed by the page", async () => {
   await asked;
   await browser.advance(20000);
   assert.deepEqual(ws.command("sub_refresh").sub_refresh, { channel: "room", token: "room 3" });
+  assert.deepEqual(told(push), ["room subscribed"]);
 });
 
 test("a page that has no new token", async () => {
