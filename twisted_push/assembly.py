@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from twisted_push.backend.api import Api
+from twisted_push.backend.keys import Rates
 from twisted_push.backend.nodejs import NodejsRoutes
 from twisted_push.cms.gate import make_gate
 from twisted_push.config import Config, SiteConfig
@@ -21,6 +22,7 @@ from twisted_push.engines.memory import MemoryEngine
 from twisted_push.fairness import Scheduler, Share
 from twisted_push.interfaces import ITransport
 from twisted_push.node.context import Context, software_version
+from twisted_push.node.mirrors import Mirror
 from twisted_push.node.node import Node
 from twisted_push.ops.health import Health, Ready
 from twisted_push.ops.metrics import Metrics
@@ -54,7 +56,7 @@ from twisted_push.transports.websocket import (
     text_frame,
 )
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "link"]
 
 CLIENT_SCRIPTS = (b"socket.io.js", b"socket.io.min.js", b"socket.io.slim.js")
 """Names under which Socket.IO's own servers have their script: pages ask for any of them."""
@@ -72,6 +74,7 @@ class Assembly:
         self.nodes = [
             _make_node(site, config, reactor, scheduler.share()) for site in config.sites.values()
         ]
+        link(self.nodes)
         self.door = Door(self.nodes, config)
         self.public = Resource()
         self.backend = Resource() if config.backend_listen else self.public
@@ -87,7 +90,8 @@ class Assembly:
 
     def apply(self, config: Config) -> None:
         """Take the limits and proxies of a configuration that was read again."""
-        self.door.config = config
+        self.door.apply(config)
+        link(self.nodes)
         self._lean.apply_limits()
         for endpoint in self._endpoints.values():
             endpoint.apply_limits()
@@ -163,10 +167,11 @@ class Assembly:
     # --- The CMS -----------------------------------------------------------------------------
 
     def _add_backend(self, nodejs_path: str) -> None:
-        self.backend.putChild(b"api", Api(self.nodes, self._reactor))
+        rates = Rates()
+        self.backend.putChild(b"api", Api(self.nodes, self._reactor, rates))
         self.backend.putChild(b"metrics", Metrics(self.nodes))
         if nodejs_path:
-            _mount(self.backend, nodejs_path, NodejsRoutes(self.nodes, self._reactor))
+            _mount(self.backend, nodejs_path, NodejsRoutes(self.nodes, self._reactor, rates))
 
 
 class _SocketIo(Resource):
@@ -193,6 +198,19 @@ def _mount(root: Resource, path: str, resource: Resource) -> None:
             root.putChild(parent, found := Resource())
         root = found
     root.putChild(name, resource)
+
+
+def link(nodes: Sequence[Node]) -> None:
+    """Have sites shown on those that watch them, and nowhere else."""
+    for node in nodes:
+        name = node.context.name
+        node.backend.mirrors.set(
+            Mirror(watcher.context.name, mirror.prefix, mirror.channel, watcher.backend.publish)
+            for watcher in nodes
+            if watcher is not node
+            for mirror in watcher.context.policy.site.mirrors
+            if name in mirror.sites or "*" in mirror.sites
+        )
 
 
 def _make_node(site: SiteConfig, config: Config, reactor: Any, share: Share) -> Node:

@@ -165,11 +165,17 @@ class ConnectRequest:
 
 @frozen
 class ServiceKey:
-    """A key of the backend API: its id for logs, its SHA-256 digest, and what it may do."""
+    """A key of the backend API: its id for logs, its SHA-256 digest, and what it may do.
+
+    ``sites`` are the other sites on which it may do that (``*``: all), ``rate`` the requests that
+    it may make in a second (0: no limit).
+    """
 
     id: str
     digest: bytes = field(repr=False)
     scopes: frozenset[str]
+    sites: frozenset[str] = frozenset()
+    rate: int = 0
 
 
 @frozen
@@ -195,11 +201,13 @@ class Published:
     """The answer to a publish: where it stands, and how many clients here were given it.
 
     ``duplicate``: this is the answer that was given before to the same idempotency key.
+    ``outdated``: it was dropped, because one of a newer version is there.
     """
 
     position: StreamPosition | None
     recipients: int
     duplicate: bool = False
+    outdated: bool = False
 
 
 @frozen

@@ -16,7 +16,7 @@ from twisted_push.config import Limits, Namespace, SiteConfig
 from twisted_push.errors import Disconnect, Refused
 from twisted_push.model import ChannelGrant, Grant, ServiceKey
 
-__all__ = ["MAX_CHANNEL_LENGTH", "MAX_USER_LENGTH", "Policy"]
+__all__ = ["MAX_CHANNEL_LENGTH", "MAX_USER_LENGTH", "Policy", "host_name", "key_digest"]
 
 MAX_CHANNEL_LENGTH = 255
 """Longest channel name, in bytes of UTF-8."""
@@ -26,6 +26,11 @@ MAX_USER_LENGTH = 255
 
 _UNNAMED = Namespace()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def key_digest(key: str) -> bytes:
+    """Give what a service key is known by."""
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 @frozen
@@ -39,18 +44,23 @@ class Policy:
     @_keys.default
     def _hash_keys(self) -> tuple[ServiceKey, ...]:
         return tuple(
-            ServiceKey(key.id, sha256(key.key.encode("utf-8")).digest(), key.scopes)
+            ServiceKey(
+                key.id,
+                key_digest(key.key),
+                key.scopes,
+                frozenset(key.sites),
+                key.max_requests_per_second or self.site.limits.max_requests_per_second,
+            )
             for key in self.site.keys
         )
 
     # --- The backend -------------------------------------------------------------------------
 
-    def service_key(self, presented: str) -> ServiceKey | None:
-        """Give the key that was presented, if it is one of the site's.
+    def service_key(self, digest: bytes) -> ServiceKey | None:
+        """Give the key of this `key_digest`, if it is one of the site's.
 
-        Every key is compared, in constant time, by digests of equal length.
+        Every key is compared, in constant time.
         """
-        digest = sha256(presented.encode("utf-8", "surrogateescape")).digest()
         found = None
         for key in self._keys:
             if compare_digest(key.digest, digest):
@@ -62,11 +72,19 @@ class Policy:
         if scope not in key.scopes:
             raise Refused(103, f"permission denied: this key lacks the scope {scope!r}")
 
+    def check_site(self, key: ServiceKey, site: str) -> None:
+        """Raise Refused(103) unless the key has rights on another site.
+
+        Whether there is such a site is not told.
+        """
+        if site not in key.sites and "*" not in key.sites:
+            raise Refused(103, "permission denied: this key has no rights on that site")
+
     # --- The door ----------------------------------------------------------------------------
 
     def serves_host(self, host: str) -> bool:
         """Tell whether a Host header selects this site; one without ``hosts`` takes all."""
-        return not self.site.hosts or _host_name(host) in self.site.hosts
+        return not self.site.hosts or host_name(host) in self.site.hosts
 
     def allows_origin(self, origin: str | None, host: str) -> bool:
         """Tell whether a page of this Origin may connect. None: no browser, or the same site.
@@ -83,12 +101,18 @@ class Policy:
         scheme, _, place = origin.partition("://")
         if allowed or scheme not in ("http", "https"):
             return False
-        return bool(_host_name(place)) and _host_name(place) == _host_name(host)
+        return bool(host_name(place)) and host_name(place) == host_name(host)
 
     def check_user(self, user: str) -> None:
         """Raise Disconnect(3500) if this can be no user's id, whoever says it is."""
         if _CONTROL.search(user) or len(user.encode("utf-8")) > MAX_USER_LENGTH:
             raise Disconnect(3500, "the user's id has control characters or is too long")
+
+    def check_connections(self, user: str, count: int) -> None:
+        """Raise Disconnect(3504) for a user with too many connections, this one included."""
+        most = self.site.limits.max_connections_per_user
+        if user and 0 < most < count:
+            raise Disconnect(3504)
 
     # --- Channels ----------------------------------------------------------------------------
 
@@ -160,7 +184,7 @@ class Policy:
             raise Refused(103)
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """Give a Host header without its port, in small letters."""
     name = host.lower().rstrip(".")
     head, colon, port = name.rpartition(":")

@@ -29,7 +29,14 @@ from twisted.web.resource import Resource
 
 from twisted_push.assembly import Assembly
 from twisted_push.collector import Collector
-from twisted_push.config import SHORT_KEY, Config, check_endpoint, is_tcp, needing_restart
+from twisted_push.config import (
+    SHORT_KEY,
+    Config,
+    check_endpoint,
+    is_tcp,
+    needing_restart,
+    reloaded_site,
+)
 from twisted_push.configfile import read_config
 from twisted_push.demo.settings import DemoSettings, add_demo, own_config
 from twisted_push.demo.site import make_demo_site
@@ -238,18 +245,10 @@ class PushService(Service):
         self.config = evolve(
             self.config, limits=config.limits, trusted_proxies=config.trusted_proxies
         )
-        self.assembly.apply(self.config)
         for node in self.nodes:
-            old = node.context.policy.site
-            new = config.sites.get(node.context.name, old)
-            site = evolve(
-                old,
-                keys=new.keys,
-                allowed_origins=new.allowed_origins,
-                namespaces=new.namespaces,
-                content_token_ttl=new.content_token_ttl,
-            )
+            site = reloaded_site(node.context.policy.site, config)
             node.reconfigure(Policy(site, config.limits))
+        self.assembly.apply(self.config)
 
     # --- The end -----------------------------------------------------------------------------
 

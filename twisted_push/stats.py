@@ -49,6 +49,8 @@ class SiteStats:
     callback_duration: Durations = Factory(Durations)
     callbacks_in_flight: int = 0
     hook_failures: int = 0
+    mirrored: int = 0
+    mirror_failures: int = 0
     connects: int = 0
     publications: int = 0
     deliveries: int = 0

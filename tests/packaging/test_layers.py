@@ -25,7 +25,16 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols", "jsfile"},
     ),
     frozenset(
-        {"session", "cms", "engines", "web", "configfile", "client", "nodejsconfig", "fairness"}
+        {
+            "session",
+            "cms",
+            "engines",
+            "web",
+            "configfile",
+            "client",
+            "nodejsconfig",
+            "fairness",
+        }
     ),
     frozenset({"node"}),
     frozenset({"dialects"}),

@@ -64,7 +64,7 @@ class Play:
         self.pages: list[Page] = []
         self.number = 0
         self.tokens = 3
-        self.methods = Methods()
+        self.methods = Methods([self.site.node])
         self._failures: list[Failure] = []
         self.mode = self.random.choice(["memory", "journal", "far"])
         self._start()

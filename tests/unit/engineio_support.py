@@ -126,7 +126,7 @@ class EngineServer(Port):
         self.advance(11)  # Closing handshakes that are not answered.
         self.clock.advance(IDLE_TIMEOUT)
         assert self.door.connections == 0
-        assert not self.door._by_address
+        assert not self.door.room._by_address
         assert self.endpoint._connections == {}
         for world in self.worlds:
             assert world.node.sessions == set()

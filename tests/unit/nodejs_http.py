@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 
 from tests.unit.node.support import KEY, Tab, World, sign
 from twisted_push.backend.api import Api
+from twisted_push.backend.keys import Rates
 from twisted_push.backend.nodejs import NodejsRoutes
 from twisted_push.config import KeyConfig
 from twisted_push.interfaces import ICodec
@@ -50,12 +51,12 @@ class Http:
     def __init__(self, *worlds: World) -> None:
         self.clock = worlds[0].clock
         nodes = [world.node for world in worlds]
-        self.routes = NodejsRoutes(nodes, self.clock)
+        self.routes = NodejsRoutes(nodes, self.clock, Rates())
         root, push = Resource(), Resource()
         root.putChild(b"nodejs", self.routes)
         root.putChild(b"push", push)
         push.putChild(b"drupal", self.routes)
-        root.putChild(b"api", Api(nodes, self.clock))
+        root.putChild(b"api", Api(nodes, self.clock, Rates()))
         self.site = GuardedSite(root, self.clock, lambda: LIMIT)
 
     def raw(self, request: bytes) -> Answer:

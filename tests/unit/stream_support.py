@@ -129,7 +129,7 @@ class StreamServer(Port):
             transport.abort()
         self.clock.advance(IDLE_TIMEOUT)
         assert self.door.connections == 0
-        assert not self.door._by_address
+        assert not self.door.room._by_address
         assert self.connections == {}
         for world in self.worlds:
             assert world.node.sessions == set()

@@ -17,6 +17,7 @@ from twisted.web.resource import Resource
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
 from twisted_push.backend.api import Api
+from twisted_push.backend.keys import Rates
 from twisted_push.backend.methods import MAX_POSITIONS, TOGETHER, Methods
 from twisted_push.config import KeyConfig, Namespace
 from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
@@ -53,7 +54,7 @@ class Http:
     def __init__(self, *worlds: World) -> None:
         root = Resource()
         clock = worlds[0].clock if worlds else Clock()
-        root.putChild(b"api", Api([world.node for world in worlds], clock))
+        root.putChild(b"api", Api([world.node for world in worlds], clock, Rates()))
         self.site = GuardedSite(root, clock, lambda: LIMIT)
         self.clock = clock
 
@@ -360,7 +361,7 @@ def test_publishes_of_a_batch_are_begun_together(world: World, http: Http) -> No
     commands = [*publishes, {"history_remove": {"channel": "news:1"}}, publishes[0]]
     body = json.dumps({"commands": commands}).encode()
     answer: list[Any] = []
-    running = Deferred.fromCoroutine(Methods().run(world.node, ANY, "batch", body))
+    running = Deferred.fromCoroutine(Methods([world.node]).run(world.node, ANY, "batch", body))
     running.addCallback(answer.append)
     assert len(world.engine.held) == TOGETHER
     for _ in range(TOGETHER):
@@ -389,7 +390,7 @@ def test_the_channels_of_a_broadcast_are_begun_together(world: World, http: Http
     channels = [str(number) for number in range(TOGETHER + 2)]
     body = json.dumps({"channels": channels, "data": 1}).encode()
     answer: list[Any] = []
-    running = Deferred.fromCoroutine(Methods().run(world.node, ANY, "broadcast", body))
+    running = Deferred.fromCoroutine(Methods([world.node]).run(world.node, ANY, "broadcast", body))
     running.addCallback(answer.append)
     assert len(world.engine.held) == TOGETHER
     while world.engine.held:

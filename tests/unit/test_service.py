@@ -15,6 +15,7 @@ from tests.unit.config.reading import KEY, OTHER_KEY, read, site
 from twisted_push.config import Config
 from twisted_push.demo.settings import add_demo, own_config
 from twisted_push.errors import ConfigError, ConfigErrors
+from twisted_push.policy import key_digest
 from twisted_push.service import Options, PushService
 from twisted_push.systemd import Notifier
 
@@ -166,8 +167,8 @@ def test_a_reload_takes_keys_origins_namespaces_limits(log: Log) -> None:
     changed += '[[sites.default.namespaces]]\nprefix = "n:"\nclient_subscribe = "anyone"\n'
     reloading.reload("[limits]\nmax_outbox = 5000\n" + site(changed, key=OTHER_KEY))
     policy = reloading.policy
-    assert policy.service_key(KEY) is None
-    assert policy.service_key(OTHER_KEY) is not None
+    assert policy.service_key(key_digest(KEY)) is None
+    assert policy.service_key(key_digest(OTHER_KEY)) is not None
     assert policy.allows_origin("https://new.test", "push.test")
     assert policy.subscribes_by("n:1") == "anyone"
     assert reloading.service.nodes[0].max_outbox == 5000
@@ -191,7 +192,7 @@ def test_a_bad_file_changes_nothing(log: Log, text: str) -> None:
     before = reloading.policy, reloading.service.config
     reloading.reload(text)
     assert (reloading.policy, reloading.service.config) == before
-    assert reloading.policy.service_key(KEY) is not None
+    assert reloading.policy.service_key(key_digest(KEY)) is not None
     assert [line for line in log.lines if line.startswith("reload refused")]
 
 

@@ -354,7 +354,7 @@ def servers(fast: bool) -> Iterator[Make]:
         server.clock.advance(CLOSE_TIMEOUT)  # Those that do not answer a close.
         server.clock.advance(IDLE_TIMEOUT)  # Those that were refused, and ask nothing more.
         assert server.door.connections == 0
-        assert not server.door._by_address
+        assert not server.door.room._by_address
         for world in server.worlds:
             ended = Deferred.fromCoroutine(world.end())
             ended.addErrback(lambda failure: failure.raiseException())

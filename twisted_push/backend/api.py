@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,15 +12,15 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from twisted_push.backend.keys import find_key
-from twisted_push.backend.methods import Methods
+from twisted_push.backend.keys import Rates, find_key
+from twisted_push.backend.methods import Methods, Result
 from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded, Refused
 from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey
 from twisted_push.node.node import Node
 from twisted_push.web import GuardedRequest, address_of, answer_json, bad_header, header
 
-__all__ = ["Api"]
+__all__ = ["RETRY_AFTER", "Api", "retry_after"]
 
 RETRY_AFTER = b"1"
 """Seconds after which a request that the engine could not take may be tried again."""
@@ -31,15 +32,16 @@ _log = Logger()
 
 
 class Api(Resource):
-    """All methods for all sites: the key selects the site."""
+    """All methods for all sites: the key selects the site, and bounds the ``rates``."""
 
     isLeaf = True
 
-    def __init__(self, nodes: Sequence[Node], clock: IReactorTime) -> None:
+    def __init__(self, nodes: Sequence[Node], clock: IReactorTime, rates: Rates) -> None:
         super().__init__()
         self._nodes = tuple(nodes)
         self._clock = clock
-        self._methods = Methods()
+        self._rates = rates
+        self._methods = Methods(nodes)
 
     def render(self, request: GuardedRequest) -> bytes | int:
         fault = bad_header(request)
@@ -54,6 +56,9 @@ class Api(Resource):
         if request.too_large:
             request.setHeader(b"Connection", b"close")
             return self._refuse(request, 413, Refused(106, "limit exceeded: the body is too large"))
+        pause = self._rates.take(found[1], self._clock.seconds())
+        if pause:
+            return self._slow_down(request, found[0], pause)
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
         began = self._clock.seconds()
@@ -81,6 +86,7 @@ class Api(Resource):
             result = await self._methods.run(node, key, name, body)
             # Public clients of this API read the replies of a batch without the envelope.
             bare = result if name == "batch" else {}
+            self._rates.charge(key, _items(result))
             return answer_json(request, 200, {"result": result, **bare})
         except JsonError as error:
             outcome = "bad_request"
@@ -98,10 +104,20 @@ class Api(Resource):
             _log.failure("{site}: {method} failed", site=node.context.name, method=name)
             return self._refuse(request, 500, Refused(100))
         finally:
-            method = name if name in self._methods.names else "unknown"
             stats = node.context.stats
-            stats.api_requests[method, outcome] += 1
+            stats.api_requests[self._method(request), outcome] += 1
             stats.api_duration.observe(self._clock.seconds() - began)
+
+    def _slow_down(self, request: Request, node: Node, pause: float) -> bytes:
+        request.setHeader(b"Retry-After", retry_after(pause))
+        node.context.stats.api_requests[self._method(request), "limited"] += 1
+        refused = Refused(111)
+        return self._refuse(request, self._status(request, refused), refused)
+
+    def _method(self, request: Request) -> str:
+        """Give the method of a request, for the metrics."""
+        name = b"/".join(request.postpath or []).decode("latin-1")
+        return name if name in self._methods.names else "unknown"
 
     def _status(self, request: Request, error: Refused) -> int:
         if error.code == 104:
@@ -123,3 +139,14 @@ class Api(Resource):
         if not gone:
             request.write(body)
             request.finish()
+
+
+def retry_after(pause: float) -> bytes:
+    """Give a header's value for some seconds: whole ones, at least one."""
+    return b"%d" % max(1, ceil(pause))
+
+
+def _items(result: Result) -> int:
+    """Give how many things were done by one request."""
+    items = result.get("replies", result.get("responses"))
+    return len(items) if isinstance(items, list) else 1

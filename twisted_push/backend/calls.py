@@ -64,13 +64,15 @@ class Call:
     """One request for a route.
 
     ``params`` are the parts of the address after the route's name. ``typed`` is whether the
-    request said what its body is: modules up to 7.x-1.10 do not, and know other answers.
+    request said what its body is: modules up to 7.x-1.10 do not, and know other answers. ``charge``
+    takes notice of how many things it holds.
     """
 
     site: Site
     params: tuple[str, ...] = field(repr=False)
     body: bytes = field(repr=False)
     typed: bool
+    charge: Callable[[int], None] = field(default=lambda count: None, repr=False)
 
 
 @frozen

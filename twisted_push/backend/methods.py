@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any
 
@@ -27,7 +27,7 @@ from twisted_push.node.targets import Target
 from twisted_push.protocols.centrifugal_shapes import publication_shape
 from twisted_push.session import Session
 
-__all__ = ["MAX_ITEMS", "Method", "Methods"]
+__all__ = ["MAX_ITEMS", "Method", "Methods", "Result"]
 
 MAX_ITEMS = 10_000
 """Most channels of a broadcast, and most commands of a batch."""
@@ -54,9 +54,10 @@ class Method:
 
 
 class Methods:
-    """All methods, by name."""
+    """All methods, by name, on all of these sites."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = {node.context.name: node for node in nodes}
         self._methods: Mapping[str, Method] = {
             "publish": Method("publish", decoder(requests.Publish), _publish),
             "broadcast": Method("publish", decoder(requests.Broadcast), _broadcast),
@@ -80,25 +81,52 @@ class Methods:
             "users": Method("read", decoder(requests.Nothing), _users),
             "info": Method("read", decoder(requests.Nothing), _info),
         }
+        self._read_nothing: Callable[[bytes], requests.Nothing] = decoder(requests.Nothing)
         self._read_batch: Callable[[bytes], requests.Batch] = decoder(requests.Batch)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every method's name."""
-        return (*self._methods, "batch")
+        return (*self._methods, "sites", "batch")
 
-    async def run(self, node: Node, key: ServiceKey, name: str, body: bytes) -> Result:
-        """Carry out one method on a site.
+    async def run(
+        self, home: Node, key: ServiceKey, name: str, body: bytes, *, site: str = ""
+    ) -> Result:
+        """Carry out one method, for a key of the site ``home``.
 
-        Raises JsonError (the request), Refused and EngineUnavailable.
+        It is done on the site that the request names, else on ``site``, else at home. Raises
+        JsonError (the request), Refused and EngineUnavailable.
         """
         if name == "batch":
-            return await self._batch(node, key, self._read_batch(body))
+            return await self._batch(home, key, self._read_batch(body))
+        if name == "sites":
+            self._read_nothing(body)
+            return self._sites(home, key)
         method = self._methods.get(name)
         if method is None:
             raise Refused(104)
-        node.context.policy.check_scope(key, method.scope)
-        return await method.run(node, method.read(body))
+        home.context.policy.check_scope(key, method.scope)
+        request = method.read(body)
+        return await method.run(self._node(home, key, request.site or site), request)
+
+    def _node(self, home: Node, key: ServiceKey, site: str) -> Node:
+        """Give a site on which a key has rights. Raises Refused (103, 107)."""
+        if site in ("", home.context.name):
+            return home
+        home.context.policy.check_site(key, site)
+        node = self._nodes.get(site)
+        if node is None:  # Only a key with rights everywhere gets here.
+            raise Refused(107, "bad request: there is no such site")
+        return node
+
+    def _sites(self, home: Node, key: ServiceKey) -> Result:
+        """Give the figures of all sites on which a key has rights."""
+        home.context.policy.check_scope(key, "read")
+        names = [home.context.name, *self._nodes]
+        if "*" not in key.sites:
+            names = [home.context.name, *(name for name in self._nodes if name in key.sites)]
+        nodes = [self._node(home, key, name) for name in dict.fromkeys(names)]
+        return {"sites": {node.context.name: asdict(node.backend.info()) for node in nodes}}
 
     async def _batch(self, node: Node, key: ServiceKey, batch: requests.Batch) -> Result:
         """Carry out commands in their order; one that fails fails alone.
@@ -111,17 +139,18 @@ class Methods:
         pace = node.context.share.pace()
         for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
             most = TOGETHER if publishes else 1
-            doings = (self._one(node, key, item) for item in items)
+            doings = (self._one(node, key, item, batch.site) for item in items)
             replies += await _in_groups(doings, most, pace)
         return {"replies": replies}
 
-    async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw]) -> Result:
+    async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw], site: str) -> Result:
         if len(item) != 1:
             return _error(Refused(107, "bad request: a command has exactly one method"))
         [(name, body)] = item.items()
         if name == "batch":
             return _error(Refused(107, "bad request: a batch in a batch"))
-        return await _result_or_error(self.run(node, key, name, bytes(body)), name)
+        doing = self.run(node, key, name, bytes(body), site=site)
+        return await _result_or_error(doing, name)
 
 
 async def _in_groups(

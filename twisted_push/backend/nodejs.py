@@ -9,6 +9,7 @@ module, which once asked by GET for what they post today.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -20,9 +21,9 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_push.backend import nodejs_messages as messages
 from twisted_push.backend import nodejs_users as users
-from twisted_push.backend.api import RETRY_AFTER
+from twisted_push.backend.api import RETRY_AFTER, retry_after
 from twisted_push.backend.calls import Call, Result, Route, Site
-from twisted_push.backend.keys import find_key
+from twisted_push.backend.keys import Rates, find_key
 from twisted_push.errors import EngineUnavailable, Refused
 from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey
@@ -84,8 +85,9 @@ class NodejsRoutes(Resource):
 
     isLeaf = True
 
-    def __init__(self, nodes: Sequence[Node], clock: IReactorTime) -> None:
+    def __init__(self, nodes: Sequence[Node], clock: IReactorTime, rates: Rates) -> None:
         super().__init__()
+        self._rates = rates
         self._sites = {node: Site(node) for node in nodes}
         self._clock = clock
 
@@ -99,6 +101,11 @@ class NodejsRoutes(Resource):
         if request.too_large:
             request.setHeader(b"Connection", b"close")
             return answer_json(request, 413, {"error": "The request is too large."})
+        pause = self._rates.take(found[1], self._clock.seconds())
+        if pause:
+            request.setHeader(b"Retry-After", retry_after(pause))
+            found[0].context.stats.api_requests["nodejs", "limited"] += 1
+            return answer_json(request, 200, {"error": "Too many requests."})
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
         began = self._clock.seconds()
@@ -128,7 +135,7 @@ class NodejsRoutes(Resource):
         else:
             given = request.body.getvalue() or b"{}"
             typed = header(request, "Content-Type") is not None
-            call = Call(site, params, given, typed)
+            call = Call(site, params, given, typed, partial(self._rates.charge, key))
             answered = await self._carry_out(route, call, key)
             if answered.outcome == "unavailable":
                 request.setHeader(b"Retry-After", RETRY_AFTER)

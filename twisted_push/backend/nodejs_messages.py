@@ -51,14 +51,14 @@ async def publish(call: Call) -> Result:
     messages = _batch(call.body)
     if messages is None:
         return {**DONE, "sent": await _publish(call.site.node, call.body)}
-    return await _each(call.site.node, messages, _publish, counted=True)
+    return await _each(call, messages, _publish, counted=True)
 
 
 async def content_message(call: Call) -> Result:
     """Publish a message, or several, into a content channel."""
     messages = _batch(call.body)
     if messages is not None:
-        return await _each(call.site.node, messages, _publish_content, counted=False)
+        return await _each(call, messages, _publish_content, counted=False)
     await _publish_content(call.site.node, call.body)
     return DONE if call.typed else {**DONE, "sent": "sent"}
 
@@ -114,7 +114,7 @@ def _polls(session: Session) -> bool:
 
 
 async def _each(
-    node: Node,
+    call: Call,
     items: Sequence[Raw],
     run: Callable[[Node, bytes], Awaitable[int]],
     *,
@@ -126,6 +126,8 @@ async def _each(
     """
     if len(items) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} items")
+    call.charge(len(items))
+    node = call.site.node
     sent = 0
     errors: list[dict[str, object]] = []
     unavailable: EngineUnavailable | None = None
@@ -155,7 +157,7 @@ async def _each(
 async def content_token(call: Call) -> Result:
     """Keep a content token, or each of a list."""
     if isinstance(tokens := _read_any(call.body), list):
-        return await _each(call.site.node, tokens, _register, counted=False)
+        return await _each(call, tokens, _register, counted=False)
     await _register(call.site.node, call.body)
     return DONE if call.typed else {"status": "ok"}
 

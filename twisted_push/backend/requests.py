@@ -31,6 +31,7 @@ __all__ = [
     "Publish",
     "PublishOptions",
     "Refresh",
+    "Request",
     "Since",
     "Subscribe",
     "UnixTime",
@@ -47,7 +48,13 @@ Version = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that grows, such as a time in nanoseconds; 0 for none."""
 
 
-class PublishOptions(Struct, kw_only=True):
+class Request(Struct, kw_only=True):
+    """``site``: where it is done; empty for the site of the key."""
+
+    site: Name = ""
+
+
+class PublishOptions(Request, kw_only=True):
     """What may be said of a publication, whatever it goes into."""
 
     skip_history: bool = False
@@ -79,7 +86,7 @@ class Since(Struct, forbid_unknown_fields=True):
     epoch: str = ""
 
 
-class Subscribe(Struct, forbid_unknown_fields=True):
+class Subscribe(Request, forbid_unknown_fields=True):
     """``subscribe``; ``expire_at`` unix seconds."""
 
     channel: str
@@ -92,7 +99,7 @@ class Subscribe(Struct, forbid_unknown_fields=True):
     expire_at: UnixTime | None = None
 
 
-class Unsubscribe(Struct, forbid_unknown_fields=True):
+class Unsubscribe(Request, forbid_unknown_fields=True):
     """``unsubscribe``."""
 
     channel: str
@@ -108,7 +115,7 @@ class DisconnectCode(Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
-class Disconnect(Struct, forbid_unknown_fields=True):
+class Disconnect(Request, forbid_unknown_fields=True):
     """``disconnect``."""
 
     user: str = ""
@@ -118,7 +125,7 @@ class Disconnect(Struct, forbid_unknown_fields=True):
     disconnect: DisconnectCode | None = None
 
 
-class Refresh(Struct, forbid_unknown_fields=True):
+class Refresh(Request, forbid_unknown_fields=True):
     """``refresh``; ``expire_at`` unix seconds, 0: never."""
 
     user: str = ""
@@ -129,13 +136,13 @@ class Refresh(Struct, forbid_unknown_fields=True):
     info: Raw = Raw(b"")
 
 
-class ChannelRequest(Struct, forbid_unknown_fields=True):
+class ChannelRequest(Request, forbid_unknown_fields=True):
     """``presence``, ``presence_stats``, ``history_remove`` and ``content_users``."""
 
     channel: str
 
 
-class History(Struct, forbid_unknown_fields=True):
+class History(Request, forbid_unknown_fields=True):
     """``history``; ``limit`` 0: only the position, -1: all."""
 
     channel: str
@@ -144,33 +151,33 @@ class History(Struct, forbid_unknown_fields=True):
     reverse: bool = False
 
 
-class Positions(Struct, forbid_unknown_fields=True):
+class Positions(Request, forbid_unknown_fields=True):
     """``position``."""
 
     channels: list[str]
 
 
-class Channels(Struct, forbid_unknown_fields=True):
+class Channels(Request, forbid_unknown_fields=True):
     """``channels``: a glob, empty for all."""
 
     pattern: str = ""
 
 
-class Connections(Struct, forbid_unknown_fields=True):
+class Connections(Request, forbid_unknown_fields=True):
     """``connections``: of a user ("" for anonymous), of a channel, or all."""
 
     user: str | None = None
     channel: str | None = None
 
 
-class Logout(Struct, forbid_unknown_fields=True):
+class Logout(Request, forbid_unknown_fields=True):
     """``logout``: one token, or all of a user."""
 
     token: str = ""
     user: str = ""
 
 
-class ContentToken(Struct, forbid_unknown_fields=True):
+class ContentToken(Request, forbid_unknown_fields=True):
     """``content_token``; ``ttl`` in seconds. Without a ``token`` the server makes one."""
 
     channel: str
@@ -180,33 +187,34 @@ class ContentToken(Struct, forbid_unknown_fields=True):
     data: Raw = Raw(b"")
 
 
-class Online(Struct, forbid_unknown_fields=True):
+class Online(Request, forbid_unknown_fields=True):
     """``online``: which of these users are."""
 
     users: list[str]
 
 
-class PresenceList(Struct, forbid_unknown_fields=True):
+class PresenceList(Request, forbid_unknown_fields=True):
     """``presence_list``: who may see that ``user`` is online."""
 
     user: str
     users: list[str]
 
 
-class PresenceHook(Struct, forbid_unknown_fields=True):
+class PresenceHook(Request, forbid_unknown_fields=True):
     """``presence_hook``: where the CMS is told who is online; empty for nowhere."""
 
     url: str
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
+class Nothing(Request, forbid_unknown_fields=True):
     """``info`` and ``users`` take nothing."""
 
 
-class Batch(Struct, forbid_unknown_fields=True):
+class Batch(Request, forbid_unknown_fields=True):
     """``batch``: each command an object of one method with its request.
 
-    ``parallel`` is accepted: the replies keep the order of the commands either way.
+    ``site`` is that of the commands that name none themselves. ``parallel`` is accepted: the
+    replies keep the order of the commands either way.
     """
 
     commands: list[dict[str, Raw]]

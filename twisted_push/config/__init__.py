@@ -1,6 +1,6 @@
 """The configuration: its classes, and from the text of a file to one of them. No IO."""
 
-from twisted_push.config.changes import needing_restart
+from twisted_push.config.changes import needing_restart, reloaded_site
 from twisted_push.config.endpoints import check_endpoint, is_tcp
 from twisted_push.config.load import from_mapping, load
 from twisted_push.config.schema import (
@@ -9,9 +9,11 @@ from twisted_push.config.schema import (
     Config,
     KeyConfig,
     Limits,
+    Mirror,
     Namespace,
     PresenceConfig,
     SiteConfig,
+    SiteLimits,
 )
 from twisted_push.config.template import template
 
@@ -21,13 +23,16 @@ __all__ = [
     "Config",
     "KeyConfig",
     "Limits",
+    "Mirror",
     "Namespace",
     "PresenceConfig",
     "SiteConfig",
+    "SiteLimits",
     "check_endpoint",
     "from_mapping",
     "is_tcp",
     "load",
     "needing_restart",
+    "reloaded_site",
     "template",
 ]

@@ -1,12 +1,12 @@
-"""What a reload does not take."""
+"""What a reload takes, and what it does not."""
 
 from __future__ import annotations
 
 from attrs import evolve
 
-from twisted_push.config.schema import CallbackConfig, Config
+from twisted_push.config.schema import CallbackConfig, Config, SiteConfig
 
-__all__ = ["needing_restart"]
+__all__ = ["needing_restart", "reloaded_site"]
 
 _TOP = (
     *("listen", "backend_listen", "reuse_port", "engine", "state_dir", "durability"),
@@ -42,3 +42,25 @@ def _without_key(setting: object) -> object:
     if isinstance(setting, CallbackConfig) and setting.dialect == "connect":
         return evolve(setting, service_key="")
     return setting
+
+
+def reloaded_site(old: SiteConfig, config: Config) -> SiteConfig:
+    """Give a running site with what a reload may change.
+
+    One that is not there any more serves until the restart, without keys that are another's now.
+    """
+    new = config.sites.get(old.name) or _without_keys_of_others(old, config)
+    return evolve(
+        old,
+        keys=new.keys,
+        allowed_origins=new.allowed_origins,
+        namespaces=new.namespaces,
+        content_token_ttl=new.content_token_ttl,
+        limits=new.limits,
+        mirrors=new.mirrors,
+    )
+
+
+def _without_keys_of_others(site: SiteConfig, config: Config) -> SiteConfig:
+    taken = {key.key for each in config.sites.values() for key in each.keys}
+    return evolve(site, keys=tuple(key for key in site.keys if key.key not in taken))

@@ -27,6 +27,7 @@ def check(config: Config, faults: Faults) -> None:
         _check_keys(site, path, faults)
         _check_callback(site, f"{path}.callback", faults)
         _check_namespaces(site, path, faults)
+        _check_rights(site, config.sites, path, faults)
 
 
 def site_path(name: str) -> str:
@@ -103,6 +104,23 @@ def _check_keys(site: SiteConfig, path: str, faults: Faults) -> None:
         faults.add(f"{path}.keys", f"the id {name!r} is given twice")
     for _ in _repeated(key.key for key in site.keys if key.key):
         faults.add(f"{path}.keys", "two of the keys are the same")
+
+
+def _check_rights(
+    site: SiteConfig, sites: Mapping[str, SiteConfig], path: str, faults: Faults
+) -> None:
+    """Refuse rights on sites that are not there, or on the site itself."""
+    given = [(f"keys[{i}]", key.sites) for i, key in enumerate(site.keys)]
+    given += [(f"mirrors[{i}]", mirror.sites) for i, mirror in enumerate(site.mirrors)]
+    for part, named in given:
+        here = f"{path}.{part}.sites"
+        for index, name in enumerate(named):
+            if name == site.name:
+                faults.add(f"{here}[{index}]", f"{name!r} is this site itself")
+            elif name != "*" and name not in sites:
+                faults.add(f"{here}[{index}]", f"there is no site {name!r}")
+        if part.startswith("mirrors") and not named and not faults.at(here):
+            faults.add(here, 'needed: names of sites, or "*" for all others')
 
 
 def _check_callback(site: SiteConfig, path: str, faults: Faults) -> None:

@@ -18,17 +18,20 @@ __all__ = [
     "header_name",
     "host_name",
     "key_id",
+    "mirror_channel",
     "network",
     "origin",
     "prefix",
     "secret",
     "service_key",
+    "site",
     "token_secret",
     "user_channel",
 ]
 
 KEY_HINT = "`twisted-push init` writes a file with a good one"
 _MAX_CHANNEL = 255
+_MAX_SITE = 64
 _MIN_KEY = 8
 _MIN_TOKEN_SECRET = 32
 _HOST = r"(?:[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])"
@@ -158,6 +161,17 @@ def directory() -> Parser[str]:
     return text("the name of a directory, or empty", check=check)
 
 
+def site() -> Parser[str]:
+    """Make a parser of names of sites, or ``*`` for all; whether there is one is checked later."""
+
+    def check(value: str) -> str:
+        if not value or not _is_name(value, _MAX_SITE):
+            raise ValueError
+        return value
+
+    return text('the name of a site, or "*"', check=check)
+
+
 def _is_name(value: str, limit: int) -> bool:
     return value.isprintable() and len(value.encode()) <= limit
 
@@ -182,6 +196,18 @@ def user_channel() -> Parser[str]:
         return value
 
     allowed = f"empty, or a printable name of at most {_MAX_CHANNEL} bytes with {{user}} in it"
+    return text(allowed, check=check)
+
+
+def mirror_channel() -> Parser[str]:
+    """Make a parser of the template of a channel into which others are mirrored."""
+
+    def check(value: str) -> str:
+        if not value or not _is_name(value, _MAX_CHANNEL):
+            raise ValueError
+        return value
+
+    allowed = f"a printable name of 1 to {_MAX_CHANNEL} bytes, with {{site}} and {{channel}} or not"
     return text(allowed, check=check)
 
 

@@ -32,9 +32,11 @@ __all__ = [
     "Config",
     "KeyConfig",
     "Limits",
+    "Mirror",
     "Namespace",
     "PresenceConfig",
     "SiteConfig",
+    "SiteLimits",
     "keys_of",
 ]
 
@@ -107,6 +109,10 @@ class KeyConfig:
         metadata={"parser": list_of(choice(*SCOPES))},
         converter=frozenset,
     )
+    sites: tuple[str, ...] = setting(list_of(names.site()), [])
+    """Other sites on which it may do the same; ``*`` for all of them."""
+    max_requests_per_second: int = setting(integer(0), 0)
+    """0: as the site's limits have it."""
 
     @property
     def short(self) -> bool:
@@ -179,6 +185,30 @@ class Namespace:
 
 
 @frozen(kw_only=True)
+class SiteLimits:
+    """The bounds of one site, besides those of the process. 0 means no limit."""
+
+    max_connections: int = setting(integer(0), 0)
+    max_connections_per_user: int = setting(integer(0), 0)
+    max_requests_per_second: int = setting(integer(0), 0)
+    """Of each of its keys, with bursts of twice as many; what a batch holds is counted."""
+
+
+@frozen(kw_only=True)
+class Mirror:
+    """What a site is given of the publications of others.
+
+    Those in channels that begin with ``prefix`` go into ``channel``, in which ``{site}`` and
+    ``{channel}`` stand for where they come from.
+    """
+
+    sites: tuple[str, ...] = setting(list_of(names.site()), [])
+    """``*`` for all others."""
+    prefix: str = setting(names.prefix(), "")
+    channel: str = setting(names.mirror_channel(), "{site}:{channel}")
+
+
+@frozen(kw_only=True)
 class SiteConfig:
     """One CMS. The file gives its keys as ``key``, ``key_file`` or ``keys``."""
 
@@ -195,8 +225,10 @@ class SiteConfig:
     callback: CallbackConfig | None = field(default=None, metadata={"table": CallbackConfig})
     """None without any address."""
     presence: PresenceConfig = field(factory=PresenceConfig, metadata={"table": PresenceConfig})
+    limits: SiteLimits = field(factory=SiteLimits, metadata={"table": SiteLimits})
     namespaces: tuple[Namespace, ...] = tables(Namespace)
     """In the order of the file: the first whose prefix fits rules."""
+    mirrors: tuple[Mirror, ...] = tables(Mirror)
 
 
 @frozen(kw_only=True)

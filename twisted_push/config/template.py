@@ -107,6 +107,12 @@ token_secret = "$token_secret"
 # hook_url = ""
 # hook_secret_file = ""            # what requests to the hook are signed with
 
+# Bounds of this site, besides those of the process. 0: no limit.
+[sites.default.limits]
+# max_connections = 0
+# max_connections_per_user = 0
+# max_requests_per_second = 0      # of each key
+
 # Rules for channels, by the beginning of their names; the first that fits counts. A channel that
 # none fits keeps no history, and clients may not ask for it.
 #

@@ -188,7 +188,8 @@ class Streams:
             version, last = Version(options.version, options.version_epoch), ahead.version
             if version.epoch == last.epoch and version.number <= last.number:
                 position = StreamPosition(ahead.top, channel.stream.epoch)
-                placing.answer = Published(position if options.history_size else None, 0)
+                place = position if options.history_size else None
+                placing.answer = Published(place, 0, outdated=True)
                 return
             ahead.version = version
         if options.history_size:

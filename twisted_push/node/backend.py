@@ -31,6 +31,7 @@ from twisted_push.model import (
 )
 from twisted_push.node.channels import Channels
 from twisted_push.node.context import Context
+from twisted_push.node.mirrors import Mirrors
 from twisted_push.node.targets import Target
 from twisted_push.session import Kind, Session, State, Subscription
 
@@ -57,7 +58,7 @@ class NodeInfo:
 
 
 class Backend:
-    """The verbs of the CMS on one site."""
+    """The verbs of the CMS on one site. ``mirrors`` is where else its publications are shown."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Backend:
         self._context = context
         self._channels = channels
         self._finish = finish
+        self.mirrors = Mirrors(context.name, context.stats)
 
     # --- Publications ------------------------------------------------------------------------
 
@@ -84,11 +86,13 @@ class Backend:
         idempotency_key: str = "",
         version: int = 0,
         version_epoch: str = "",
+        shown: bool = False,
     ) -> Published:
         """Publish JSON text into a channel; ``info`` names the client that did.
 
         ``tags``, ``extra``, ``exclude``: see `Publication`; what makes it one that was published
-        before: see `PublishOptions`.
+        before: see `PublishOptions`. ``shown``: it was published on another site, and is shown
+        here (`Mirrors`).
         """
         context = self._context
         context.policy.check_channel(channel)
@@ -106,7 +110,10 @@ class Backend:
             version=version,
             version_epoch=version_epoch,
         )
-        return await context.engine.publish(publication, options)
+        published = await context.engine.publish(publication, options)
+        if not (shown or published.duplicate or published.outdated):
+            self.mirrors.show(publication, skip_history=skip_history)
+        return published
 
     # --- History -----------------------------------------------------------------------------
 

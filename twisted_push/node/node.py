@@ -258,6 +258,7 @@ class Node:
         session.token_digest = token_digest(token) if token else None
         self.context.hub.add(session)
         self.channels.arrivals.admit(arrival, grant.issued_at)
+        self.context.policy.check_connections(grant.user, len(self.context.hub.users[grant.user]))
 
     def _connected(self, session: Session) -> None:
         session.state = State.CONNECTED

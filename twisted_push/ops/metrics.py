@@ -59,6 +59,11 @@ _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
         lambda s: s.publications,
     ),
     "hook_failures": ("Requests to the CMS's hook that failed", lambda s: s.hook_failures),
+    "mirrored": ("Publications that were shown on another site", lambda s: s.mirrored),
+    "mirror_failures": (
+        "Publications that could not be shown on another site",
+        lambda s: s.mirror_failures,
+    ),
     "deliveries": ("Publications given to clients", lambda s: s.deliveries),
 }
 _LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[Any, int]]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -12,6 +11,8 @@ from twisted.logger import Logger
 from twisted_push.config import Config
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
+from twisted_push.policy import host_name
+from twisted_push.transports.room import Room
 from twisted_push.web import Asking, address_of, bad_header, header
 
 __all__ = ["Door", "Entry", "Turned"]
@@ -44,17 +45,22 @@ class Door:
     """
 
     def __init__(self, nodes: Sequence[Node], config: Config) -> None:
-        self._nodes = tuple(nodes)
+        self._of_host = {host: node for node in nodes for host in node.context.policy.site.hosts}
+        self._of_any = next((n for n in nodes if not n.context.policy.site.hosts), None)
+        self.room = Room(nodes, config.limits)
         self.config = config
         self.closed = ""
-        self._open = 0
         self._host = ""
-        self._by_address: Counter[str] = Counter()
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return self._open
+        return self.room.connections
+
+    def apply(self, config: Config) -> None:
+        """Take a configuration that was read again."""
+        self.config = config
+        self.room.limits = config.limits
 
     def look(self, request: Asking, transport: str, *, new: bool = True) -> Entry | None:
         """Give what `admit` would (or `readmit`, if it is not ``new``); None, untold, if it raised.
@@ -82,10 +88,11 @@ class Door:
         origin, host = header(request, "Origin"), header(request, "Host")
         if not origin or not host or bad_header(request) is not None:
             return None
-        for node in self._nodes:
-            if node.context.policy.serves_host(host):
-                return origin if node.context.policy.allows_origin(origin, host) else None
-        return None
+        try:
+            policy = self._node_for(host).context.policy
+        except Turned:
+            return None
+        return origin if policy.allows_origin(origin, host) else None
 
     def _check(self, request: Asking, transport: str, *, new: bool) -> Entry:
         try:
@@ -105,7 +112,9 @@ class Door:
         self._check_origin(node, request, host)
         address = address_of(request, self.config.trusted_proxies)
         if new:
-            self._check_room(address)
+            fault = self.room.fault(node, address)
+            if fault is not None:
+                raise Turned(*fault)
         return Entry(node, ClientRequest(transport, address, host, _kept(request, node)))
 
     def _tell(self, request: Asking, turned: Turned) -> None:
@@ -125,34 +134,21 @@ class Door:
 
     def enter(self, entry: Entry) -> None:
         """Count a connection in."""
-        self._open += 1
-        self._by_address[entry.request.address] += 1
+        self.room.enter(entry.node, entry.request.address)
 
     def leave(self, entry: Entry) -> None:
         """Count it out."""
-        self._open -= 1
-        address = entry.request.address
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self.room.leave(entry.node, entry.request.address)
 
     def _node_for(self, host: str) -> Node:
-        for node in self._nodes:
-            if node.context.policy.serves_host(host):
-                return node
-        raise Turned(421, "no site of this host name")
+        node = self._of_host.get(host_name(host), self._of_any)
+        if node is None:
+            raise Turned(421, "no site of this host name")
+        return node
 
     def _check_origin(self, node: Node, request: Asking, host: str) -> None:
         if not node.context.policy.allows_origin(header(request, "Origin"), host):
             raise Turned(403, "origin not allowed")
-
-    def _check_room(self, address: str) -> None:
-        limits = self.config.limits
-        if self._open >= limits.max_connections:
-            raise Turned(503, "too many connections")
-        per_address = limits.max_connections_per_address
-        if per_address and self._by_address[address] >= per_address:
-            raise Turned(429, "too many connections from this address")
 
 
 def _host(request: Asking) -> str:

@@ -201,6 +201,50 @@ def test_several_sites_need_hosts_and_share_nothing() -> None:
     }
 
 
+def test_rights_on_sites_that_are_not_there_are_refused() -> None:
+    text = f"""
+    [sites.a]
+    hosts = ["a.test"]
+    key = "{KEY}"
+    [sites.hub]
+    hosts = ["hub.test"]
+    keys = [{{ key = "{OTHER_KEY}", sites = ["a", "hub", "nowhere"] }}]
+    [[sites.hub.mirrors]]
+    sites = ["*", "none"]
+    [[sites.hub.mirrors]]
+    prefix = "x"
+    channel = ""
+    """
+    assert faults(text) == {
+        "sites.hub.keys[0].sites[1]": "'hub' is this site itself",
+        "sites.hub.keys[0].sites[2]": "there is no site 'nowhere'",
+        "sites.hub.mirrors[0].sites[1]": "there is no site 'none'",
+        "sites.hub.mirrors[1].channel": "'' is not valid; must be a printable name of 1 to 255"
+        " bytes, with {site} and {channel} or not",
+        "sites.hub.mirrors[1].sites": 'needed: names of sites, or "*" for all others',
+    }
+
+
+def test_a_hub_and_limits_of_a_site() -> None:
+    text = f"""
+    [sites.a]
+    hosts = ["a.test"]
+    key = "{KEY}"
+    limits = {{ max_connections = 5, max_connections_per_user = 2 }}
+    [sites.hub]
+    hosts = ["hub.test"]
+    keys = [{{ key = "{OTHER_KEY}", sites = ["*"], max_requests_per_second = 7 }}]
+    limits = {{ max_requests_per_second = 3 }}
+    mirrors = [{{ sites = ["a"], prefix = "watchdog", channel = "log:{{site}}" }}]
+    """
+    sites = read(text).sites
+    assert sites["a"].limits.max_connections == 5
+    assert sites["a"].limits.max_connections_per_user == 2
+    assert sites["hub"].keys[0].sites == ("*",)
+    assert sites["hub"].keys[0].max_requests_per_second == 7
+    assert sites["hub"].mirrors[0].channel == "log:{site}"
+
+
 def test_sites_that_differ_in_capitals_only_are_refused() -> None:
     text = site("hosts = ['a']", "a-b") + site("hosts = ['b']", "A_B", OTHER_KEY)
     assert faults(text) == {"sites.A_B": "too much like sites.a-b"}

@@ -16,7 +16,7 @@ from zope.interface.interface import Method
 from tests.fakes import FakeTransport
 from tests.unit.cms.support import NOW, MemoryCms, clock_at
 from twisted_push.cms.gate import make_gate
-from twisted_push.config import CallbackConfig, KeyConfig, Limits, Namespace, SiteConfig
+from twisted_push.config import CallbackConfig, KeyConfig, Limits, Namespace, SiteConfig, SiteLimits
 from twisted_push.dialects.centrifugal import CentrifugalDialect
 from twisted_push.engines.memory import MemoryEngine
 from twisted_push.errors import EngineUnavailable
@@ -174,6 +174,7 @@ class World:
         callback: bool | Mapping[str, Any] = False,
         namespaces: tuple[Namespace, ...] = NAMESPACES,
         limits: Mapping[str, Any] | None = None,
+        site_limits: SiteLimits | None = None,
         **site: Any,
     ) -> None:
         self.clock: Clock = self.make_clock()
@@ -187,6 +188,7 @@ class World:
             "token_secret": SECRET,
             "keys": (KeyConfig(key=KEY),),
             "namespaces": namespaces,
+            "limits": site_limits or SiteLimits(),
             **site,
         }
         if callback:
@@ -202,7 +204,12 @@ class World:
         engine = cast("IEngine", self.engine)
         gate = make_gate(self.site, engine, self.clock, self.stats, self.cms.agent)
         self.context = Context(
-            "default", Policy(self.site, self.limits), engine, gate, self.clock, self.stats
+            self.site.name,
+            Policy(self.site, self.limits),
+            engine,
+            gate,
+            self.clock,
+            self.stats,
         )
         self.node = Node(self.context)
         self.dialect = CentrifugalDialect(self.node)
