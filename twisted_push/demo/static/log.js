@@ -21,8 +21,12 @@ function applyFilter() {
   byId("entries-empty").hidden = entries.some((entry) => !entry.hidden);
 }
 
+function isThere({ id }) {
+  return document.querySelector(`#entries [data-entry="${Number(id)}"]`) !== null;
+}
+
 function showEntry(data) {
-  if (!hasShape(data, ENTRY) || document.querySelector(`[data-entry="${Number(data.id)}"]`)) return;
+  if (!hasShape(data, ENTRY) || isThere(data)) return;
   const { level, kind, who, text } = data;
   const made = row("entry-template", { level, kind, who, text });
   made.dataset.entry = data.id;
@@ -37,10 +41,8 @@ function showEntry(data) {
 }
 
 function showPause() {
-  const button = byId("log-pause");
-  button.setAttribute("aria-pressed", String(isPaused));
   const more = waiting.length ? ` (${waiting.length} new)` : "";
-  button.textContent = isPaused ? `Go on${more}` : "Pause";
+  byId("log-pause").textContent = isPaused ? `Go on${more}` : "Pause";
 }
 
 function take(data) {
@@ -48,6 +50,7 @@ function take(data) {
     showEntry(data);
     return;
   }
+  if (isThere(data) || waiting.some(({ id }) => id === data.id)) return;
   waiting.push(data);
   if (waiting.length > MOST) waiting.shift();
   showPause();
