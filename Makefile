@@ -12,6 +12,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := bash scripts/setup.sh
+# The modules of the tests are shared out between a few processes; PARALLEL= runs them in one.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # What is installed depends on these alone: the package itself is installed editable.
 SOURCES := pyproject.toml setup.cfg scripts/setup.sh
 export VENV
@@ -37,7 +39,7 @@ test: $(VENV)/.test
 	@$(SETUP) tools
 	@$(SETUP) npm
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
