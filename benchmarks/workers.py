@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from twisted_push.bench.server import free_port, running_server
 __all__ = ["workers"]
 
 
+_STILL = 0.01
+"""Seconds without work after which a server is done."""
+
+
 @dataclass(frozen=True)
 class _Group:
     """Servers on one port, and their clients."""
@@ -30,20 +35,39 @@ class _Group:
 
     def publish(self, times: int) -> float:
         """Publish to all servers at once, so often; give deliveries per second."""
-        seconds = 0.0
-        for _ in range(times):
-            self.clients.expect(1)
-            # The answers come when the deliveries are on their way: nobody waits for another's.
-            each = [
-                threading.Thread(target=one.publish, args=(DATA_SIZE, 1)) for one in self.servers
-            ]
-            begun = time.monotonic_ns()
-            for thread in each:
-                thread.start()
-            seconds += (self.clients.wait() - begun) / 1e9
-            for thread in each:
-                thread.join()
+        seconds = sum(self._once() for _ in range(times))
         return times * self.clients.count / seconds
+
+    def _once(self) -> float:
+        """Publish, and give the seconds until all was sent."""
+        loads = [crowd.pid for crowd in self.clients.crowds]
+        self.clients.expect(1)
+        # The clients stand still meanwhile, and what they get waits in the kernel: the cores are
+        # the servers' alone, whether that is one of them or both.
+        for pid in loads:
+            os.kill(pid, signal.SIGSTOP)
+        # The answers come when the deliveries are on their way: nobody waits for another's.
+        each = [threading.Thread(target=one.publish, args=(DATA_SIZE, 1)) for one in self.servers]
+        begun = time.monotonic()
+        for thread in each:
+            thread.start()
+        seconds = self._until_still() - begun
+        for pid in loads:
+            os.kill(pid, signal.SIGCONT)
+        for thread in each:
+            thread.join()
+        self.clients.wait()
+        return seconds
+
+    def _until_still(self) -> float:
+        """Wait until no server works any more, and give since when."""
+        used, since = 0, time.monotonic()
+        while time.monotonic() - since < _STILL:
+            time.sleep(_STILL / 20)
+            now = sum(server.cpu() for server in self.servers)
+            if now > used:
+                used, since = now, time.monotonic()
+        return since
 
 
 def workers(scale: Scale) -> Iterator[Figure]:
@@ -73,9 +97,5 @@ def _group(stack: ExitStack, cores: list[int], clients: int) -> _Group:
     ]
     ours = [peers.Ours(server) for server in servers]
     found = stack.enter_context(crowd(ours[0]))
-    for each in found.crowds:
-        # Both cores do the work of both sides, where there are two of them.
-        os.sched_setaffinity(each.pid, {SERVER_CORE, LOAD_CORE})
     found.open(clients)
-    pids = [process.pid for process in (*servers, *found.crowds)]
-    return _Group(ours, found, pids)
+    return _Group(ours, found, [server.pid for server in servers])
