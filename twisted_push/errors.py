@@ -20,6 +20,8 @@ Codes and their texts: the client protocol (Centrifugal JSON 2), section 4.
 
 from __future__ import annotations
 
+from math import ceil
+
 from attrs import field, frozen
 
 __all__ = [
@@ -170,13 +172,30 @@ class Disconnect(PushError):
 
 @frozen
 class CmsUnavailable(PushError):
-    """The CMS was asked and gave no usable answer. ``why`` is for the log, without secrets.
+    """The CMS gave no usable answer, or was not asked. ``why`` is for the log, without secrets.
 
-    ``retry_after``: the seconds for which it wants to be left alone, if it said so.
+    ``retry_after``: the seconds after which it may be asked again, if that is known. ``busy``: it
+    was not asked because too many wait for it already.
     """
 
     why: str
     retry_after: float | None = None
+    busy: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What clients are told, and some understand; empty where nothing is known."""
+        return "" if self.retry_after is None else f"try again in {ceil(self.retry_after)} s"
+
+    @property
+    def refusal(self) -> Refused:
+        """The error that a command of a client gets: a temporary one."""
+        return Refused(111 if self.busy else 100, self.advice)
+
+    @property
+    def ending(self) -> Disconnect:
+        """How a client is closed that cannot be let in now: it comes back by itself."""
+        return Disconnect(3013 if self.busy else 3004, self.advice)
 
     def __str__(self) -> str:
         """Give the cause."""

@@ -9,6 +9,7 @@ further down the road.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from itertools import accumulate
@@ -19,7 +20,7 @@ from attrs import frozen
 
 from twisted_push.errors import PushError
 
-__all__ = ["MAX_DEPTH", "JsonError", "Raw", "decoder", "encode", "one_line"]
+__all__ = ["MAX_DEPTH", "JsonError", "Raw", "check_keys", "decoder", "encode", "one_line"]
 
 MAX_DEPTH = 128
 """Deepest nesting of arrays and objects that is let in."""
@@ -57,6 +58,19 @@ def one_line(text: bytes) -> bytes:
     if b"\n" in text or b"\r" in text:
         return text.replace(b"\r", b" ").replace(b"\n", b" ")
     return text
+
+
+def check_keys(text: bytes) -> None:
+    """Raise JsonError if an object in good JSON has a key twice.
+
+    Such a text says two things, and which of them counts depends on who reads it.
+    """
+
+    def check(pairs: list[tuple[str, object]]) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise JsonError("JSON has a key twice in one object", syntax=True)
+
+    json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
 
 
 def _check_depth(text: bytes) -> None:

@@ -151,6 +151,7 @@ class ConnectRequest:
     """What a client presented to be let in, as an authenticator is asked about it.
 
     ``data`` is the client's JSON text; ``channels`` are those whose positions it brought.
+    ``patient``: the client waits for as long as it takes, and sent away it would be back at once.
     """
 
     client: str
@@ -161,6 +162,7 @@ class ConnectRequest:
     version: str = ""
     data: bytes | None = None
     channels: tuple[str, ...] = ()
+    patient: bool = False
 
 
 @frozen

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ICodec, ITransport
-from twisted_push.model import ClientInfo, Grant, Publication, StreamPosition
+from twisted_push.model import ClientInfo, ConnectRequest, Grant, Publication, StreamPosition
 
 __all__ = ["MAX_KEPT", "Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
 
@@ -111,7 +111,8 @@ class Session:
     ``secret`` names it to the emulation endpoint; ``token_digest`` is what its token is known by.
     ``next_ping`` and ``pong_due`` are times of the node's clock. ``work`` is the command that is
     being carried out, ``waiting`` are those behind it, ``notes`` is what the dialect remembers.
-    ``ending`` is set while it is finished in a later turn.
+    ``ending`` is set while it is finished in a later turn. ``asked`` is what the CMS was asked when
+    it gave a grant with an end.
     """
 
     client: str
@@ -125,6 +126,7 @@ class Session:
     user: str = field(init=False, default="")
     token_digest: bytes | None = field(init=False, default=None, repr=False)
     grant: Grant | None = field(init=False, default=None, repr=False)
+    asked: ConnectRequest | None = field(init=False, default=None, repr=False)
     subscriptions: dict[str, Subscription] = field(init=False, factory=dict, repr=False)
     connected_at: float = field(init=False, default=0.0)
     allowance: float = field(init=False, default=inf)

@@ -35,7 +35,7 @@ class SiteStats:
 
     Keys: ``accepted`` transport; ``refused`` why a client was turned away before a session;
     ``closed`` close code (0: the client left); ``commands`` method; ``command_errors`` error
-    code; ``api_requests`` (method, outcome); ``callbacks`` outcome.
+    code; ``api_requests`` (method, outcome); ``callbacks`` outcome; ``grants`` where they are from.
     """
 
     accepted: Counter[str] = Factory(Counter)
@@ -48,6 +48,7 @@ class SiteStats:
     callbacks: Counter[str] = Factory(Counter)
     callback_duration: Durations = Factory(Durations)
     callbacks_in_flight: int = 0
+    grants: Counter[str] = Factory(Counter)
     hook_failures: int = 0
     mirrored: int = 0
     mirror_failures: int = 0

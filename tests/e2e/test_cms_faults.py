@@ -74,12 +74,22 @@ def server(cms: StubCms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield running
 
 
+@pytest.fixture
+def answering(server: PushServer, cms: StubCms) -> None:
+    """Have the CMS answer something sensible: after a few faults in a row it is left alone."""
+    token = f"fine-{len(cms.questions)}"
+    cms.http.answers[token] = user("fine")
+    with RawClient(server) as client:
+        client.connect(token)
+
+
 def outcome(client: RawClient, token: str) -> int:
     """Try to connect; give the code of the error or of the close."""
     client.send(json.dumps({"id": 1, "connect": {"token": token}}))
     return client.failure()
 
 
+@pytest.mark.usefixtures("answering")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault(server: PushServer, cms: StubCms, bystander: RawClient, fault: str) -> None:
     before = server.memory()

@@ -24,8 +24,13 @@ LABELS: dict[str, set[str]] = {
     "commands": {"method"},
     "command_errors": {"code"},
     "callbacks": {"outcome"},
+    "callback_circuit": {"state"},
+    "grants": {"source"},
     "api_requests": {"method", "outcome"},
 }
+
+
+CIRCUIT = ("closed", "open", "probing")
 
 
 def read(*worlds: World) -> dict[str, Any]:
@@ -73,6 +78,11 @@ async def test_what_is_told() -> None:
     assert value(found["channels"]) == 3
     assert value(found["engine_connected"]) == 1
     assert value(found["connects"]) == 2
+    assert value(found["callbacks_waiting"]) == value(found["callbacks_in_flight"]) == 0
+    assert value(found["callbacks_limit"]) == 4
+    states = {state: value(found["callback_circuit"], state=state) for state in CIRCUIT}
+    assert states == {"closed": 1, "open": 0, "probing": 0}
+    assert value(found["grants"], source="asked") is None
     assert value(found["hook_waiting"]) == value(found["hook_failures"]) == 0
     assert value(found["publications"]) == 1
     assert value(found["deliveries"]) == 1

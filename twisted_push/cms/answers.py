@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from msgspec import Meta, Struct, ValidationError, convert
 
 from twisted_push.errors import CmsUnavailable, Disconnect, Refused
-from twisted_push.jsontext import JsonError, Raw, decoder, one_line
+from twisted_push.jsontext import JsonError, Raw, check_keys, decoder, one_line
 from twisted_push.model import ChannelGrant
 
 __all__ = ["ChannelOptions", "UnixTime", "channel_grants", "json_text", "malformed", "reader"]
@@ -77,6 +77,7 @@ def reader(shape: type[_T]) -> Callable[[bytes], _T]:
     def read(answer: bytes) -> _T:
         try:
             said = decode(answer)
+            check_keys(answer)
         except JsonError as error:
             raise malformed(error) from None
         if said.disconnect is not None:

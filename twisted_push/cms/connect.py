@@ -21,6 +21,7 @@ from twisted_push.cms.answers import (
     reader,
 )
 from twisted_push.cms.exchange import Exchange
+from twisted_push.cms.shield import PATIENCE
 from twisted_push.jsontext import Raw, encode
 from twisted_push.model import ClientRequest, ConnectRequest, Grant
 
@@ -116,13 +117,15 @@ class ConnectDialect:
     exchange: Exchange
     forward_headers: tuple[str, ...]
 
-    async def ask(self, request: ConnectRequest) -> Grant:
-        """Give the CMS's answer. Errors: see `Exchange.ask`."""
+    async def ask(self, request: ConnectRequest, patience: float = PATIENCE) -> Grant:
+        """Give the CMS's answer: see `Dialect`."""
         headers: Mapping[str, str] = {
             **forwarded_headers(request.request, self.forward_headers),
             "Content-Type": "application/json",
         }
-        return await self.exchange.ask(self._question(request), headers, read_answer)
+        return await self.exchange.ask(
+            self._question(request), headers, read_answer, patience=patience, finish=True
+        )
 
     def _question(self, request: ConnectRequest) -> bytes:
         return encode(

@@ -11,23 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from attrs import define, field, frozen
+from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from twisted_push.cms.answers import UnixTime, json_text, reader
 from twisted_push.cms.connect import forwarded_headers
 from twisted_push.cms.exchange import Exchange
-from twisted_push.cms.requests import shown
 from twisted_push.config import CallbackConfig
-from twisted_push.errors import CmsUnavailable, Disconnect, Refused
+from twisted_push.errors import Refused
 from twisted_push.jsontext import Raw, encode
 from twisted_push.model import ClientRequest
 
 __all__ = ["Admission", "Asker", "Decisions", "Passage"]
 
-_log = Logger()
 _T = TypeVar("_T")
 
 
@@ -102,18 +99,16 @@ _read_publish = reader(_Publish)
 _read_rpc = reader(_Rpc)
 
 
-@define
+@frozen
 class Decisions:
     """Asks one CMS what its clients may do, through the same exchange as who they are.
 
-    Every method raises `Refused` or `Disconnect` if that is the answer, and `CmsUnavailable`. One
-    line in the log says that an address fails, and one that it answers again.
+    Every method raises `Refused` or `Disconnect` if that is the answer, and `CmsUnavailable`.
     """
 
     exchange: Exchange
     config: CallbackConfig
     clock: IReactorTime
-    _failing: set[str] = field(init=False, factory=set)
 
     @property
     def tells_sends(self) -> bool:
@@ -195,32 +190,9 @@ class Decisions:
             **forwarded_headers(asker.request, self.config.forward_headers),
             "Content-Type": "application/json",
         }
-        body = encode(question)
-        try:
-            result = await self.exchange.ask(
-                body, headers, lambda answer, _: read(answer), quiet=True, url=url, once=once
-            )
-        except CmsUnavailable as error:
-            self._note_failure(url, error)
-            raise
-        except (Disconnect, Refused):
-            self._note_answer(url)
-            raise
-        self._note_answer(url)
-        return result
-
-    def _note_answer(self, url: str) -> None:
-        if url in self._failing:
-            self._failing.remove(url)
-            _log.info("the CMS at {url} answers again", url=shown(url))
-
-    def _note_failure(self, url: str, error: CmsUnavailable) -> None:
-        """Say so in the log, once: a client may ask again and again."""
-        if url not in self._failing:
-            self._failing.add(url)
-            _log.warn(
-                "no usable answer from the CMS at {url}: {why}", url=shown(url), why=error.why
-            )
+        return await self.exchange.ask(
+            encode(question), headers, lambda answer, _: read(answer), url=url, once=once
+        )
 
 
 def _question(

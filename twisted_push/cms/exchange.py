@@ -3,41 +3,35 @@
 200 only; no redirects (the question carries secrets, and its answer says who somebody is); no
 compressed answers (treq's client inflates whatever comes, without a limit); a limit on size and
 on time; no cookies kept (Drupal starts a session for each question, and the next question must
-not be asked in it); at most so many questions at once.
+not be asked in it); no more questions at once than the CMS can take, and none while it wants to be
+left alone (`Shield`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Coroutine, Mapping
+from random import random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from attrs import frozen
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent
 
-from twisted_push.cms.connections import (
-    Connections,
-    Overrun,
-    StaleConnection,
-    causes,
-    make_agent,
-)
+from twisted_push.cms.attempt import Attempt, Fault, fault_from
+from twisted_push.cms.breaker import Circuit
+from twisted_push.cms.connections import Connections, StaleConnection, make_agent
+from twisted_push.cms.lines import Lines
 from twisted_push.cms.requests import Body, Question, request_headers, shown
 from twisted_push.cms.retryafter import retry_after
-from twisted_push.cms.turns import OVERLOADED, Turns
+from twisted_push.cms.shield import PATIENCE, Shield, Turn
 from twisted_push.config import CallbackConfig
-from twisted_push.errors import CmsUnavailable, Disconnect, Refused
+from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
 from twisted_push.stats import SiteStats
 
 if TYPE_CHECKING:
@@ -45,131 +39,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange"]
 
+AGAIN_AFTER = 0.2
+"""Least seconds until a connection that could not be made is tried once more; at most twice that.
+
+A CMS that is just being started again refuses connections for a moment.
+"""
+
+_log = Logger()
 _STOPPING = "the server is stopping"
 _T = TypeVar("_T")
-
-
-@frozen
-class _Fault(Exception):
-    """Why there is no answer: the ``outcome`` counted, and ``detail`` (no secret, no payload).
-
-    ``later`` is the header ``Retry-After``.
-    """
-
-    outcome: str
-    detail: str = ""
-    later: str | None = None
-
-    @property
-    def why(self) -> str:
-        words = self.outcome.replace("_", " ")
-        return f"{words}: {self.detail}" if self.detail else words
-
-
-class _Reader(Protocol):
-    """Collects a body up to ``limit`` bytes; cuts the connection beyond it, or when cancelled."""
-
-    def __init__(self, response: IResponse, limit: int) -> None:
-        self._response = response
-        self._limit = limit
-        self._size = 0
-        self._chunks: list[bytes] = []
-        self.done: Deferred[bytes] = Deferred(lambda _: self._cut())
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.done.called:
-            return
-        self._size += len(data)
-        if self._size > self._limit:
-            self._chunks.clear()
-            self.done.errback(_Fault("too_large", f"more than {self._limit} bytes"))
-            self._cut()
-        else:
-            self._chunks.append(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(b"".join(self._chunks))
-        elif getattr(self._response, "overrun", False):
-            self.done.errback(Overrun())
-        else:
-            self.done.errback(reason)
-
-    def _cut(self) -> None:
-        abort = getattr(self._response, "abort", None)
-        if abort is not None:
-            abort()
-        elif self.transport is not None:  # An agent that is not ours.
-            self.transport.loseConnection()
-
-
-@implementer(IAgent)
-class _Attempt:
-    """Stands between treq and the agent for one request: what gets past it may be read."""
-
-    def __init__(self, agent: IAgent, limit: int, answered: Container[int]) -> None:
-        self._agent = agent
-        self._limit = limit
-        self._answered = answered
-        self._response: IResponse | None = None
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        headers = Headers() if headers is None else headers.copy()
-        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
-        return self._agent.request(method, uri, headers, bodyProducer).addCallback(self._received)
-
-    def _received(self, response: IResponse) -> IResponse:
-        self._response = response
-        fault = self._fault_of(response)
-        if fault is not None:
-            reader = self._deliver()
-            reader.done.addErrback(lambda _: None)
-            reader.done.cancel()
-            raise fault
-        # They would not be kept, but read: thousands of them stop the reactor for 50 ms.
-        response.headers.removeHeader(b"Set-Cookie")
-        return response
-
-    def _fault_of(self, response: IResponse) -> _Fault | None:
-        if 300 <= response.code < 400:
-            return _Fault("redirect", f"{response.code}")
-        if response.code not in self._answered:
-            later = (response.headers.getRawHeaders("Retry-After") or [None])[-1]
-            return _Fault("status", f"{response.code}", later)
-        encodings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", []))
-        if encodings.strip().lower() not in (b"", b"identity"):
-            return _Fault("malformed", "it is compressed, though that was not asked for")
-        if isinstance(response.length, int) and response.length > self._limit:
-            return _Fault("too_large", f"more than {self._limit} bytes")
-        return None
-
-    def _deliver(self) -> _Reader:
-        assert self._response is not None
-        reader = _Reader(self._response, self._limit)
-        self._response.deliverBody(reader)
-        return reader
-
-    def read(self) -> Deferred[bytes]:
-        """Give the body as it was sent. Fails with `_Fault`, `Overrun` or twisted.web's errors."""
-        return self._deliver().done
 
 
 class Exchange:
     """Asks one CMS, by POST.
 
     ``agent`` replaces the site's own connections, for tests; ``answered`` are the statuses of an
-    answer. ``where`` is the CMS's address for the log, without what may be secret in it.
+    answer. With ``quiet`` nothing is logged: whoever asks has lines of its own. ``where`` is the
+    CMS's address for the log, without what may be secret in it.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -178,19 +65,26 @@ class Exchange:
         stats: SiteStats,
         agent: IAgent | None = None,
         answered: Container[int] = (200,),
+        *,
+        quiet: bool = False,
+        jitter: Callable[[], float] = random,
     ) -> None:
         self._config = config
         self._answered = answered
         self._clock = reactor
         self._stats = stats
-        self._turns = Turns(config.max_concurrent, config.max_waiting)
+        self._jitter = jitter
+        self.where = shown(config.url)
+        self._lines = Lines(_log, self.where, quiet)
+        self.shield = Shield(
+            config.max_concurrent, config.max_waiting, reactor, self._lines, jitter
+        )
         self._running: set[Deferred[bytes]] = set()
         self._closed = False
         self._connections = Connections(reactor, config.max_concurrent, config.max_answer_size)
         self._agent = agent or make_agent(reactor, self._connections, config.verify_tls)
         self._fresh = Connections(reactor, 0, config.max_answer_size)
         self._fresh_agent = agent or make_agent(reactor, self._fresh, config.verify_tls)
-        self.where = shown(config.url)
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Give the bytes of an answer. See `ask`."""
@@ -205,87 +99,120 @@ class Exchange:
         quiet: bool = False,
         url: str = "",
         once: bool = False,
+        patience: float = PATIENCE,
+        finish: bool = False,
     ) -> _T:
         """POST ``body`` and give what ``read`` makes of the answer.
 
         ``read`` is called with the answer's bytes and the time (unix seconds) at which the
         question went out; it raises `CmsUnavailable` for an answer that makes no sense, or
-        `Refused` or `Disconnect` if that is the answer. Those are what this raises, too:
-        `CmsUnavailable` after one line in the log, or none if ``quiet``. ``url`` is another
-        address than the callback's. The question may be put twice, if a kept connection turns out
-        to be dead; with ``once`` it goes by a new connection, and is not.
+        `Refused` or `Disconnect` if that is the answer. Those are what this raises, too. That the
+        CMS fails is a line in the log, not each time that it does; with ``quiet`` it is none.
+        ``url`` is another address than the callback's. The question may be put twice, if a kept
+        connection turns out to be dead; with ``once`` it goes by a new connection, and is not. It
+        is put again in any case if no connection could be made.
+
+        ``patience``: see `Shield.enter`. Who cancels leaves the queue. A question that is out goes
+        on all the same, for the CMS goes on as well, and its turn is not given to another one
+        before; with ``finish`` whoever cancels gets its answer even so.
 
         Header values are text of the browser's bytes as ISO-8859-1, as HTTP has it.
         """
-        outcome = "malformed"
-        question = Question(url or self._config.url, body, headers, once)
+        question = Question(url or self._config.url, body, headers, once, quiet)
+        turn = await self._turn(patience)
+        doing = Deferred.fromCoroutine(self._carry_out(turn, question, read))
         try:
-            result = await self._ask_in_turn(question, read)
-            outcome = "ok"
-            return result
-        except (Refused, Disconnect):
-            outcome = "refused"
-            raise
-        except _Fault as fault:
-            outcome = fault.outcome
-            pause = retry_after(fault.later, self._clock.seconds())
-            raise self._unavailable(fault.why, outcome, quiet, pause) from None
-        except CmsUnavailable as error:
-            if error.why == OVERLOADED:
-                outcome = OVERLOADED
-            raise self._unavailable(error.why, outcome, quiet) from None
+            return await _outcome_of(doing)
         except CancelledError:
-            outcome = ""
-            if self._closed:
-                raise CmsUnavailable(_STOPPING) from None
-            raise
-        finally:
-            if outcome and not self._closed:
-                self._stats.callbacks[outcome] += 1
+            if not finish or self._closed:
+                doing.addErrback(_for_nobody)
+                raise
+        return await doing
 
     def close(self) -> Deferred[None]:
         """End what is under way with `CmsUnavailable`; fires when every connection is gone."""
         self._closed = True
-        self._turns.close(_STOPPING)
+        self.shield.close(CmsUnavailable(_STOPPING))
         for running in tuple(self._running):
             running.cancel()
         fresh = self._fresh.close()
         return self._connections.close().addCallback(lambda _: fresh)
 
-    def _unavailable(
-        self, why: str, outcome: str, quiet: bool, pause: float | None = None
-    ) -> CmsUnavailable:
-        if not self._closed and not quiet:
-            line = "no usable answer from the CMS at {url}: {why}"
-            self._log.warn(line, url=self.where, why=why, outcome=outcome)
-        return CmsUnavailable(why, pause)
+    # --- In its turn -------------------------------------------------------------------------
 
-    async def _ask_in_turn(self, question: Question, read: Callable[[bytes, float], _T]) -> _T:
+    async def _turn(self, patience: float) -> Turn:
+        """Wait for a turn. Raises `CmsUnavailable` if there is none to be had."""
         if self._closed:
             raise CmsUnavailable(_STOPPING)
-        await self._turns.enter()
-        began = self._clock.seconds()
+        try:
+            return await self.shield.enter(patience)
+        except CmsUnavailable as error:
+            if not self._closed:
+                self._stats.callbacks[error.why] += 1
+            raise
+
+    async def _carry_out(
+        self, turn: Turn, question: Question, read: Callable[[bytes, float], _T]
+    ) -> _T:
+        """Put a question, read its answer and give the turn back. Raises as `ask`."""
         self._stats.callbacks_in_flight += 1
         try:
-            return read(await self._answer(question), began)
-        finally:
-            self._stats.callbacks_in_flight -= 1
-            self._stats.callback_duration.observe(self._clock.seconds() - began)
-            self._turns.leave()
+            result = read(await self._answer(question), turn.began)
+        except (Refused, Disconnect):
+            self._succeeded(turn, question, "refused")
+            raise
+        except Fault as fault:
+            raise self._failed(turn, question, fault) from None
+        except CmsUnavailable as error:
+            senseless = Fault("malformed", error.why.removeprefix("malformed: "))
+            raise self._failed(turn, question, senseless) from None
+        except BaseException as error:
+            self._over(turn)
+            self.shield.abandoned(turn)
+            if self._closed and isinstance(error, CancelledError):
+                raise CmsUnavailable(_STOPPING) from None
+            raise
+        self._succeeded(turn, question, "ok")
+        return result
+
+    def _succeeded(self, turn: Turn, question: Question, outcome: str) -> None:
+        self._over(turn)
+        if not self._closed:
+            self._stats.callbacks[outcome] += 1
+            self._lines.answered(question.url)
+        self.shield.answered(turn)
+
+    def _failed(self, turn: Turn, question: Question, fault: Fault) -> CmsUnavailable:
+        """Take notice that there is no usable answer; give the error that says so."""
+        self._over(turn)
+        now = self._clock.seconds()
+        pause = retry_after(fault.later, now)
+        if not self._closed:
+            self._stats.callbacks[fault.outcome] += 1
+            if not question.quiet:
+                self._lines.failed(question.url, fault.outcome, fault.why, now)
+        self.shield.failed(turn, slow=fault.overload, alive=fault.alive, pause=pause or 0.0)
+        return CmsUnavailable(fault.why, self.shield.left_alone_for or pause)
+
+    def _over(self, turn: Turn) -> None:
+        self._stats.callbacks_in_flight -= 1
+        self._stats.callback_duration.observe(self._clock.seconds() - turn.began)
+
+    # --- The request -------------------------------------------------------------------------
 
     async def _answer(self, question: Question) -> bytes:
-        """Give the answer's body within the timeout, or raise `_Fault` or `CancelledError`."""
+        """Give the answer's body within the timeout, or raise `Fault` or `CancelledError`."""
         running = _cancellable(self._send(question))
         running.addTimeout(self._config.timeout, self._clock)
         self._running.add(running)
         try:
             return await running
-        except (_Fault, CancelledError):
+        except (Fault, CancelledError):
             raise
         except TimedOut:
-            raise _Fault("timeout", f"after {self._config.timeout:g} s") from None
+            raise Fault("timeout", f"after {self._config.timeout:g} s", overload=True) from None
         except Exception as error:
-            raise _fault_from(Failure(error)) from None
+            raise fault_from(Failure(error)) from None
         finally:
             self._running.discard(running)
 
@@ -295,12 +222,17 @@ class Exchange:
         except StaleConnection:
             # The others that are kept are likely to be dead as well.
             self._connections.closeCachedConnections()
-            return await self._send_once(question)
+        except ConnectError:
+            # Nothing was sent: whatever the question is, the CMS knows nothing of it.
+            if self.shield.circuit is not Circuit.CLOSED:
+                raise
+            await deferLater(self._clock, AGAIN_AFTER * (1.0 + self._jitter()))
+        return await self._send_once(question)
 
     async def _send_once(self, question: Question) -> bytes:
         # A kept connection may break after the CMS has read all: whether it acted is not known.
         agent = self._fresh_agent if question.once else self._agent
-        attempt = _Attempt(agent, self._config.max_answer_size, self._answered)
+        attempt = Attempt(agent, self._config.max_answer_size, self._answered)
         # A client per request: so no cookie outlives its answer.
         client = HTTPClient(attempt, data_to_body_producer=Body)
         await client.post(
@@ -314,6 +246,29 @@ class Exchange:
             reactor=cast("_ITreqReactor", self._clock),
         )
         return await attempt.read()
+
+
+def _outcome_of(doing: Deferred[_T]) -> Deferred[_T]:
+    """Give a Deferred with the outcome of another one, which goes on if that is cancelled."""
+    outcome: Deferred[_T] = Deferred()
+
+    def pass_on(result: _T | Failure) -> _T | Failure | None:
+        if outcome.called:
+            return result
+        if isinstance(result, Failure):
+            outcome.errback(result)
+        else:
+            outcome.callback(result)
+        return None
+
+    doing.addBoth(pass_on)
+    return outcome
+
+
+def _for_nobody(failure: Failure) -> None:
+    """Take note of how a question failed whose asker is gone, if that is a fault of ours."""
+    if not failure.check(CancelledError, PushError):
+        _log.failure("a question that nobody waits for failed", failure)
 
 
 def _cancellable(coroutine: Coroutine[Deferred[Any], Any, bytes]) -> Deferred[bytes]:
@@ -335,22 +290,3 @@ def _cancellable(coroutine: Coroutine[Deferred[Any], Any, bytes]) -> Deferred[by
         lambda failure: None if over else result.errback(failure),
     )
     return result
-
-
-def _fault_from(failure: Failure) -> _Fault:
-    """Say what an error of twisted.web's client goes back to; library names and texts only."""
-    found = causes(failure)
-    for cause in found:
-        if isinstance(cause, Overrun):
-            return _Fault("too_large", "endless headers, or much around the body")
-    plain = [cause for cause in found if not hasattr(cause, "reasons")]
-    cause = plain[0] if plain else found[0]
-    kind = type(cause)
-    if isinstance(cause, SSL.Error):
-        texts = [entry[-1] for entry in cause.args[0]] if cause.args else []
-        return _Fault("connection", f"TLS: {', '.join(texts) or 'failed'}")
-    if kind.__module__.startswith("service_identity"):
-        return _Fault("connection", "TLS: the certificate is not for this host")
-    if isinstance(cause, (ValueError, LookupError)) or kind.__module__.startswith("twisted.web."):
-        return _Fault("malformed", f"it is not HTTP ({kind.__name__})")
-    return _Fault("connection", kind.__name__)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
+from twisted_push.cms.breaker import Circuit
 from twisted_push.cms.connect import ConnectDialect, forwarded_headers
 from twisted_push.cms.decisions import Decisions
 from twisted_push.cms.exchange import Exchange
@@ -19,6 +20,7 @@ from twisted_push.cms.hook import PresenceHook
 from twisted_push.cms.jwt import SubscriptionToken, TokenVerifier, looks_like_jwt
 from twisted_push.cms.messages import Messages
 from twisted_push.cms.nodejs import NodejsDialect
+from twisted_push.cms.renewal import ConnectRenewal
 from twisted_push.cms.reports import OnlineReports, reports_to_drupal
 from twisted_push.config import CallbackConfig, SiteConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, EngineUnavailable, Refused
@@ -82,6 +84,38 @@ class Gate:
             return None
         return math.inf if expires_at is None else expires_at
 
+    def asks(self, request: ConnectRequest) -> bool:
+        """Tell whether it is the CMS that says who this client is."""
+        if self.keeper is None or self.signs(request.token):
+            return False
+        return bool(request.token) or self._recognisable(request)
+
+    async def renew(self, request: ConnectRequest, grant: Grant) -> Grant:
+        """Ask the CMS whether a grant still holds: see `GrantKeeper.renew`."""
+        if self.keeper is None:
+            raise Refused(110)
+        return await self.keeper.renew(request, grant)
+
+    @property
+    def serve_stale(self) -> float:
+        """Seconds for which a grant that is over serves while the CMS cannot be asked."""
+        return self.keeper.serve_stale if self.keeper is not None else 0.0
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether questions to the CMS go through."""
+        return self.exchange.shield.circuit if self.exchange is not None else Circuit.CLOSED
+
+    @property
+    def waiting(self) -> int:
+        """How many questions to the CMS wait."""
+        return self.exchange.shield.waiting if self.exchange is not None else 0
+
+    @property
+    def limit(self) -> int:
+        """How many questions the CMS is asked at once, if it is not left alone."""
+        return self.exchange.shield.limit if self.exchange is not None else 0
+
     async def change_channel(self, token: str, channel: str, added: ChannelGrant | None) -> None:
         """Change what is kept for a token: see `GrantKeeper.change_channel`."""
         if self.keeper is not None:
@@ -106,7 +140,7 @@ class Gate:
         try:
             if self.tokens is not None and looks_like_jwt(token):
                 return await self._signed(self.tokens, token)
-            if self.keeper is not None and (token or self._recognisable(request)):
+            if self.keeper is not None and self.asks(request):
                 return await self.keeper.authenticate(request)
         except EngineUnavailable as error:
             # Whether there was a logout cannot be known.
@@ -144,7 +178,15 @@ def make_gate(
         exchange = Exchange(callback, reactor, stats, agent)
         if callback.url:
             dialect = _dialect(callback, exchange)
-            keeper = GrantKeeper(dialect, engine, reactor, callback.grant_ttl, callback.serve_stale)
+            keeper = GrantKeeper(
+                dialect,
+                engine,
+                reactor,
+                callback.grant_ttl,
+                callback.serve_stale,
+                stats=stats,
+                renewal=_renewal(callback, exchange),
+            )
         if callback.dialect == "connect":
             forward_headers = callback.forward_headers
             decisions = Decisions(exchange, callback, reactor)
@@ -170,3 +212,9 @@ def _dialect(callback: CallbackConfig, exchange: Exchange) -> Dialect:
     if callback.dialect == "connect":
         return ConnectDialect(exchange, callback.forward_headers)
     return NodejsDialect(exchange, callback.service_key)
+
+
+def _renewal(callback: CallbackConfig, exchange: Exchange) -> ConnectRenewal | None:
+    if not callback.refresh_url:
+        return None
+    return ConnectRenewal(exchange, callback.refresh_url, callback.forward_headers)

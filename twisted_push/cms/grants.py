@@ -2,13 +2,14 @@
 
 A page in 200 tabs, or 200 tabs that come back after a restart, present one token: the CMS is
 asked once. Its answer is kept in the engine, where a kick or a logout beats it, also while it is
-still on its way.
+still on its way. It is kept even if nobody waits for it any more: whoever lost patience comes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from hashlib import sha256
+from math import inf
 from typing import Any, Protocol
 
 from attrs import define, evolve, field
@@ -18,11 +19,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_push.cms.renewal import Renewed
+from twisted_push.cms.shield import PATIENCE
 from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
 from twisted_push.interfaces import IAuthenticator, IEngine
-from twisted_push.model import ChannelGrant, ConnectRequest, Grant
+from twisted_push.model import ChannelGrant, ChannelOverlay, ConnectRequest, Grant
+from twisted_push.stats import SiteStats
 
-__all__ = ["Dialect", "GrantKeeper", "token_digest"]
+__all__ = ["Dialect", "GrantKeeper", "Renewal", "overlaid", "token_digest"]
 
 _log = Logger()
 
@@ -30,8 +34,34 @@ _log = Logger()
 class Dialect(Protocol):
     """A wire format in which the CMS is asked."""
 
-    async def ask(self, request: ConnectRequest) -> Grant:
-        """Give what the CMS says. Raises what `IAuthenticator.authenticate` fails with."""
+    async def ask(self, request: ConnectRequest, patience: float = PATIENCE) -> Grant:
+        """Give what the CMS says. Raises what `IAuthenticator.authenticate` fails with.
+
+        ``patience``: see `Shield.enter`. Cancelled, a question that was not put yet is dropped; the
+        answer to one that was is given all the same.
+        """
+
+
+class Renewal(Protocol):
+    """A wire format in which the CMS is asked whether a grant still holds."""
+
+    async def ask(self, request: ConnectRequest, grant: Grant) -> Renewed:
+        """Give what the CMS says of it: see `Dialect.ask`."""
+
+
+def overlaid(
+    channels: Mapping[str, ChannelGrant], overlays: Mapping[str, ChannelOverlay], grant: Grant
+) -> Mapping[str, ChannelGrant]:
+    """Give channels of a grant as the CMS changed them since it was issued."""
+    changed = dict(channels)
+    for channel, overlay in overlays.items():
+        if overlay.at < grant.issued_at:
+            continue
+        if overlay.added is not None:
+            changed[channel] = overlay.added
+        else:
+            changed.pop(channel, None)
+    return changed
 
 
 def token_digest(token: str) -> bytes:
@@ -39,16 +69,24 @@ def token_digest(token: str) -> bytes:
     return sha256(token.encode("utf-8")).digest()
 
 
+class _Beaten(PushError):
+    """A logout or a kick came while the CMS was being asked."""
+
+
 @define(eq=False)
 class _Flight:
-    """One search for a grant and everybody who waits for it.
+    """One search for a grant, or one question, and everybody who waits for it.
 
-    The first waiter's request is the one that is sent.
+    The first waiter's request is the one that is sent. ``changes`` are channels that the CMS added
+    meanwhile, or took out (None).
     """
+
+    changes: dict[str, ChannelGrant | None] = field(init=False, factory=dict)
 
     _waiters: list[Deferred[Grant]] = field(init=False, factory=list)
     _search: Deferred[Grant] | None = field(init=False, default=None)
     _first: Deferred[Grant] | None = field(init=False, default=None)
+    _left_alone: bool = field(init=False, default=False)
     _landed: bool = field(init=False, default=False)
 
     def join(self) -> Deferred[Grant]:
@@ -64,6 +102,11 @@ class _Flight:
         """Whether nobody waits any more."""
         return not self._waiters
 
+    @property
+    def landed(self) -> bool:
+        """Whether everybody was told."""
+        return self._landed
+
     def start(self, search: Coroutine[Deferred[Any], Any, Grant]) -> Deferred[None]:
         """Search; fires when everybody has been told."""
         self._search = Deferred.fromCoroutine(search)
@@ -78,7 +121,9 @@ class _Flight:
         if self._landed:
             return
         self._waiters.remove(waiter)
-        if self.abandoned:
+        if self.abandoned and not self._left_alone:
+            # Once: if it goes on, it is a question that is out, whose answer is to be had.
+            self._left_alone = True
             self.cancel()
 
     def _land(self) -> list[Deferred[Grant]]:
@@ -107,6 +152,15 @@ def _shared(grant: Grant) -> Grant:
     return evolve(grant, content_tokens={}) if grant.content_tokens else grant
 
 
+def _changed(grant: Grant, changes: Mapping[str, ChannelGrant | None]) -> Grant:
+    """Give a grant with channels added, or taken out (None)."""
+    if not changes:
+        return grant
+    channels = {name: given for name, given in grant.channels.items() if name not in changes}
+    added = {name: given for name, given in changes.items() if given is not None}
+    return evolve(grant, channels=channels | added)
+
+
 def _final(error: Refused | Disconnect) -> bool:
     """Tell whether the CMS meant the token, not only the moment."""
     return not (error.temporary if isinstance(error, Refused) else error.reconnect)
@@ -119,7 +173,7 @@ class GrantKeeper:
     ``grant_ttl`` and ``serve_stale`` are seconds: how long an answer is good (unless the CMS set
     an earlier end), and how long after that it still serves while the CMS gives no answer.
     Content tokens of an answer belong to the connection that was asked about: they are neither
-    kept nor shared.
+    kept nor shared. Without ``renewal`` a grant is renewed by the question of the beginning.
     """
 
     def __init__(
@@ -129,96 +183,197 @@ class GrantKeeper:
         clock: IReactorTime,
         grant_ttl: float,
         serve_stale: float,
+        *,
+        stats: SiteStats,
+        renewal: Renewal | None = None,
     ) -> None:
         self._dialect = dialect
         self._engine = engine
         self._clock = clock
         self._grant_ttl = grant_ttl
-        self._serve_stale = serve_stale
+        self.serve_stale = serve_stale
+        self._stats = stats
+        self._renewal = renewal
         self._flights: dict[bytes, _Flight] = {}
+        self._questions: dict[bytes, _Flight] = {}
 
     def authenticate(self, request: ConnectRequest) -> Deferred[Grant]:
         if not request.token:
-            return Deferred.fromCoroutine(self._ask(None, request))
+            return Deferred.fromCoroutine(self._search_nobody(request))
         digest = token_digest(request.token)
         flight = self._flights.get(digest)
         if flight is not None and not flight.abandoned:
+            self._stats.grants["shared"] += 1
             return flight.join()
-        self._flights[digest] = flight = _Flight()
-        waiter = flight.join()
-        flight.start(self._search(digest, request)).addCallback(self._landed, digest, flight)
-        return waiter
+        return _start(self._flights, digest, self._search(digest, request))
+
+    async def renew(self, request: ConnectRequest, grant: Grant) -> Grant:
+        """Ask the CMS again about a client that it let in by ``grant``; give what holds now.
+
+        Raises as `authenticate`; `Refused` and `Disconnect` say that nothing holds any more, unless
+        they are temporary.
+        """
+        digest = token_digest(request.token) if request.token else None
+        if digest is not None and await self._engine.token_revoked(digest):
+            raise Disconnect(3500)
+        try:
+            return await self._ask(digest, request, PATIENCE, grant)
+        except _Beaten:
+            raise CmsUnavailable("a logout or a kick came meanwhile") from None
+        except (Refused, Disconnect) as error:
+            if digest is not None and _final(error):
+                await self._drop(digest)
+            raise
 
     async def change_channel(self, token: str, channel: str, added: ChannelGrant | None) -> None:
         """Add a channel to what is kept for a token, or take it out (None).
 
-        An answer that the CMS gives later overrides it; a logout or a kick stays.
+        An answer to what the CMS is asked later overrides it; a logout or a kick stays.
         """
         digest = token_digest(token)
+        question = self._questions.get(digest)
+        if question is not None:
+            question.changes[channel] = added
         kept = await self._engine.grant_get(digest)
         if kept is None:
             return
-        channels = {name: grant for name, grant in kept.channels.items() if name != channel}
-        if added is not None:
-            channels[channel] = added
-        until = self._good_until(kept) + self._serve_stale
-        await self._engine.grant_put(digest, evolve(kept, channels=channels), until)
+        until = self._good_until(kept) + self.serve_stale
+        await self._engine.grant_put(digest, _changed(kept, {channel: added}), until)
 
     def close(self) -> None:
         """End every search; those who wait get `CmsUnavailable`."""
-        for flight in tuple(self._flights.values()):
+        for flight in (*self._flights.values(), *self._questions.values()):
             flight.cancel()
 
-    def _landed(self, _: None, digest: bytes, flight: _Flight) -> None:
-        # One that was abandoned has been replaced if its token was presented again.
-        if self._flights.get(digest) is flight:
-            del self._flights[digest]
+    # --- Searching ---------------------------------------------------------------------------
 
     async def _search(self, digest: bytes, request: ConnectRequest) -> Grant:
         kept = await self._engine.grant_get(digest)
         if kept is not None and self._clock.seconds() < self._good_until(kept):
+            self._stats.grants["kept"] += 1
             return kept
         if kept is None and await self._engine.token_revoked(digest):
             raise Disconnect(3500)
+        patience = inf if request.patient else PATIENCE
         try:
-            return await self._ask(digest, request)
+            return await self._ask(digest, request, 0.0 if self._is_stale(kept) else patience)
         except CmsUnavailable:
             # Asked again: a logout may have come while the CMS was silent.
-            stale = self._stale(await self._engine.grant_get(digest))
-            if stale is None:
+            kept = await self._engine.grant_get(digest)
+            if kept is None or not self._is_stale(kept):
                 raise
-            return stale
+            self._stats.grants["stale"] += 1
+            return kept
+        except _Beaten:
+            raise Disconnect(3500) from None
         except (Refused, Disconnect) as error:
             if kept is not None and _final(error):
-                # Else it would serve again when the CMS is down the next time.
-                await self._engine.grant_put(digest, kept, self._clock.seconds())
+                await self._drop(digest)
             raise
 
-    async def _ask(self, digest: bytes | None, request: ConnectRequest) -> Grant:
-        grant = await self._dialect.ask(request)
-        if grant.expires_at is not None and grant.expires_at <= self._clock.seconds():
+    async def _search_nobody(self, request: ConnectRequest) -> Grant:
+        """Search for one who has no token: there is nothing to find, nor to keep."""
+        try:
+            return await self._ask(None, request, inf if request.patient else PATIENCE)
+        except _Beaten:
+            raise Disconnect(3500) from None
+
+    async def _drop(self, digest: bytes) -> None:
+        """Let go of a grant that the CMS took back: else it would serve while that is down."""
+        kept = await self._engine.grant_get(digest)
+        if kept is not None:
+            await self._engine.grant_put(digest, kept, self._clock.seconds())
+
+    # --- Asking ------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        digest: bytes | None,
+        request: ConnectRequest,
+        patience: float,
+        grant: Grant | None = None,
+    ) -> Deferred[Grant]:
+        """Ask the CMS, or wait for the answer if it is being asked about the token already.
+
+        ``grant`` is the one to be renewed, if that is what is asked.
+        """
+        question = self._questions.get(digest) if digest is not None else None
+        if question is not None and not question.landed:
+            return question.join()
+        asking = self._question(digest, request, patience, grant)
+        return _start(self._questions, digest, asking)
+
+    async def _question(
+        self,
+        digest: bytes | None,
+        request: ConnectRequest,
+        patience: float,
+        grant: Grant | None,
+    ) -> Grant:
+        if grant is not None and self._renewal is not None:
+            answer = await self._renewed(digest, request, grant, self._renewal)
+        else:
+            answer = await self._dialect.ask(request, patience)
+        self._stats.grants["asked" if grant is None else "renewed"] += 1
+        if answer.expires_at is not None and answer.expires_at <= self._clock.seconds():
             raise Refused(109)
-        until = self._good_until(grant) + self._serve_stale
-        if not await self._engine.grant_put(digest, _shared(grant), until):
-            raise Disconnect(3500)
-        return grant
+        question = self._questions.get(digest) if digest is not None else None
+        if question is not None:
+            answer = _changed(answer, question.changes)
+        until = self._good_until(answer) + self.serve_stale
+        if not await self._engine.grant_put(digest, _shared(answer), until):
+            raise _Beaten
+        return answer
+
+    async def _renewed(
+        self, digest: bytes | None, request: ConnectRequest, grant: Grant, renewal: Renewal
+    ) -> Grant:
+        """Give the grant that follows another one, where the CMS says only what is new."""
+        said = await renewal.ask(request, grant)
+        known = await self._engine.grant_get(digest) if digest is not None else None
+        base = known or grant
+        channels = said.channels
+        if channels is None:  # What the CMS did with channels since then is part of it now.
+            channels = overlaid(base.channels, await self._engine.overlays(base.user), base)
+        return evolve(
+            base,
+            issued_at=said.asked_at,
+            expires_at=said.expires_at,
+            user=base.user if said.user is None else said.user,
+            channels=channels,
+            presence_to=base.presence_to if said.presence_to is None else said.presence_to,
+            info=base.info if said.info is None else said.info,
+            raw=base.raw if said.raw is None else said.raw,
+            content_tokens={},
+        )
 
     def _good_until(self, grant: Grant) -> float:
         """Give the time until which a grant needs no new question."""
         end = grant.issued_at + self._grant_ttl
         return end if grant.expires_at is None else min(end, grant.expires_at)
 
-    def _stale(self, kept: Grant | None) -> Grant | None:
-        """Give a kept grant that may serve while the CMS fails.
-
-        Where the CMS had set its end, that is put off, or the session would be over at once.
-        """
+    def _is_stale(self, kept: Grant | None) -> bool:
+        """Tell whether a kept grant may serve while the CMS fails, though it is over."""
         if kept is None:
-            return None
-        until = self._good_until(kept) + self._serve_stale
-        now = self._clock.seconds()
-        if now >= until:
-            return None
-        if kept.expires_at is not None and kept.expires_at <= now:
-            return evolve(kept, expires_at=until)
-        return kept
+            return False
+        return self._clock.seconds() < self._good_until(kept) + self.serve_stale
+
+
+def _start(
+    flights: dict[bytes, _Flight],
+    digest: bytes | None,
+    doing: Coroutine[Deferred[Any], Any, Grant],
+) -> Deferred[Grant]:
+    """Begin a flight for its first waiter, where others find it by the digest, if there is one."""
+    flight = _Flight()
+    waiter = flight.join()
+
+    def landed(_: None) -> None:
+        # One that was abandoned has been replaced if its token was presented again.
+        if digest is not None and flights.get(digest) is flight:
+            del flights[digest]
+
+    if digest is not None:
+        flights[digest] = flight
+    flight.start(doing).addCallback(landed)
+    return waiter

@@ -133,6 +133,7 @@ class PresenceHook:
             SiteStats(),  # Its requests are none of the questions that the site's figures count.
             self._agent,
             answered=range(200, 300),
+            quiet=True,
         )
         tell = partial(self._tell, exchange)
         teller = Teller(
@@ -164,7 +165,7 @@ class PresenceHook:
             digest = hmac.new(secret.encode(), body, "sha256").hexdigest()
             headers[_SIGNATURE] = f"sha256={digest}"
         try:
-            await exchange.ask(body, headers, lambda answer, _: None, quiet=True)
+            await exchange.ask(body, headers, lambda answer, _: None)
         except CmsUnavailable:
             self._stats.hook_failures += 1
             raise

@@ -19,8 +19,9 @@ from msgspec import UNSET, Struct, UnsetType
 from twisted_push.cms.answers import channel_grants, malformed
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.messages import FORM, form
+from twisted_push.cms.shield import PATIENCE
 from twisted_push.errors import CmsUnavailable, Disconnect
-from twisted_push.jsontext import JsonError, Raw, decoder
+from twisted_push.jsontext import JsonError, Raw, check_keys, decoder
 from twisted_push.model import ConnectRequest, Grant
 
 __all__ = ["NodejsDialect"]
@@ -79,6 +80,7 @@ def read_answer(answer: bytes, asked_at: float) -> Grant:
     """
     try:
         said = _decode(answer)
+        check_keys(answer)
     except JsonError as error:
         raise malformed(error) from None
     valid = said.nodejsValidAuthToken
@@ -107,9 +109,11 @@ class NodejsDialect:
     exchange: Exchange
     service_key: str = field(repr=False)
 
-    async def ask(self, request: ConnectRequest) -> Grant:
-        """Give the CMS's answer. Errors: see `Exchange.ask`; `Refused` is none of them."""
-        return await self.exchange.ask(self._question(request), FORM, read_answer)
+    async def ask(self, request: ConnectRequest, patience: float = PATIENCE) -> Grant:
+        """Give the CMS's answer: see `Dialect`; `Refused` is none of the errors."""
+        return await self.exchange.ask(
+            self._question(request), FORM, read_answer, patience=patience, finish=True
+        )
 
     def _question(self, request: ConnectRequest) -> bytes:
         """Give the form: the client's message, with our word on who asks for what."""

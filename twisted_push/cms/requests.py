@@ -17,12 +17,13 @@ __all__ = ["Body", "Question", "request_headers", "shown"]
 
 @frozen
 class Question:
-    """What is posted where; with ``once`` it is never put twice."""
+    """What is posted where; with ``once`` it is never put twice, with ``quiet`` never logged."""
 
     url: str = field(repr=False)
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     once: bool
+    quiet: bool
 
 
 @implementer(IBodyProducer)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
+
 from attrs import define, field
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 
-from twisted_push.errors import CmsUnavailable
+from twisted_push.errors import PushError
 
-__all__ = ["OVERLOADED", "Turns"]
-
-OVERLOADED = "overloaded"
-"""The ``why`` of a `CmsUnavailable` for which the CMS was not asked: too many wait already."""
+__all__ = ["Turns"]
 
 
 @define
 class Turns:
-    """At most ``limit`` at once; at most ``max_waiting`` wait, served in the order they came."""
+    """At most ``limit`` at once; the others wait, and are served in the order they came.
+
+    ``limit`` may be changed; `serve` lets in whom it has room for then.
+    """
 
     limit: int
-    max_waiting: int
     _taken: int = field(init=False, default=0)
-    _waiting: dict[int, Deferred[None]] = field(init=False, factory=dict)
-    _number: int = field(init=False, default=0)
+    _waiting: dict[Deferred[None], float] = field(init=False, factory=dict)
     _serving: bool = field(init=False, default=False)
 
     @property
@@ -34,45 +35,60 @@ class Turns:
         """How many wait for one."""
         return len(self._waiting)
 
-    def enter(self) -> Deferred[None]:
+    @property
+    def busy(self) -> bool:
+        """Whether one who comes now has to wait."""
+        return self._taken >= self.limit or bool(self._waiting)
+
+    def enter(self, patience: float) -> Deferred[None]:
         """Give a Deferred that fires when it is the caller's turn; `leave` must follow.
 
-        Fails with `CmsUnavailable` when too many wait. One who cancels leaves the queue.
+        One who cancels leaves the queue. ``patience`` (seconds): see `dismiss`.
         """
-        if self._taken < self.limit and not self._waiting:
+        if not self.busy:
             self._taken += 1
             return succeed(None)
-        if len(self._waiting) >= self.max_waiting:
-            return fail(CmsUnavailable(OVERLOADED))
-        self._number = number = self._number + 1
-
-        def leave(_: Deferred[None]) -> None:
-            self._waiting.pop(number, None)
-
-        waiter: Deferred[None] = Deferred(leave)
-        self._waiting[number] = waiter
+        waiter: Deferred[None] = Deferred(self._left)
+        self._waiting[waiter] = patience
         return waiter
 
     def leave(self) -> None:
-        """Give the turn back; the next in the queue gets it.
-
-        What that one does at once may end at once and come back here: a loop, no recursion.
-        """
+        """Give the turn back; the next in the queue gets it."""
         self._taken -= 1
+        self.serve()
+
+    def serve(self) -> None:
+        """Give turns to those who wait, as far as there are any.
+
+        What one does at once may end at once and come back here: a loop, no recursion.
+        """
         if self._serving:
             return
         self._serving = True
         try:
             while self._waiting and self._taken < self.limit:
-                waiter = self._waiting.pop(next(iter(self._waiting)))
+                waiter = next(iter(self._waiting))
+                del self._waiting[waiter]
                 self._taken += 1
                 waiter.callback(None)
         finally:
             self._serving = False
 
-    def close(self, why: str) -> None:
-        """Send everybody home who waits, with a `CmsUnavailable`."""
-        waiting, self._waiting = self._waiting, {}
-        for waiter in waiting.values():
-            if not waiter.called:
-                waiter.errback(CmsUnavailable(why))
+    def dismiss(
+        self, error: Callable[[], PushError], wait: float | None = None, most: int | None = None
+    ) -> bool:
+        """Send home, each with an error, whoever will not wait ``wait`` seconds (None: everybody).
+
+        At most ``most`` of them, who came first; tell whether there was anybody.
+        """
+        found = (
+            each for each, patience in self._waiting.items() if wait is None or patience < wait
+        )
+        leaving = tuple(islice(found, most))
+        for waiter in leaving:
+            if self._waiting.pop(waiter, None) is not None:  # Else one before it cancelled it.
+                waiter.errback(error())
+        return bool(leaving)
+
+    def _left(self, waiter: Deferred[None]) -> None:
+        self._waiting.pop(waiter, None)

@@ -128,11 +128,13 @@ def _check_callback(site: SiteConfig, path: str, faults: Faults) -> None:
     if callback is None:
         return
     if callback.dialect != "connect" and not faults.at(f"{path}.dialect"):
-        for name in ("subscribe_url", "sub_refresh_url", "publish_url", "rpc_url"):
+        for name in ("refresh_url", "subscribe_url", "sub_refresh_url", "publish_url", "rpc_url"):
             if getattr(callback, name):
                 faults.add(f"{path}.{name}", 'needs dialect = "connect"')
     if callback.sub_refresh_url and not callback.subscribe_url:
         faults.add(f"{path}.sub_refresh_url", "needs a subscribe_url")
+    if callback.refresh_url and not callback.url and not faults.at(f"{path}.url"):
+        faults.add(f"{path}.refresh_url", "needs a url")
 
 
 def _check_namespaces(site: SiteConfig, path: str, faults: Faults) -> None:

@@ -91,6 +91,6 @@ def _site(walker: Walker, faults: Faults, name: str, raw: object) -> SiteConfig:
     callback = site.callback
     if callback is not None:
         first = keys[0].key if keys else ""
-        asked = callback.url or callback.decides
+        asked = callback.url or callback.refresh_url or callback.decides
         callback = evolve(callback, service_key=first) if asked else None
     return evolve(site, name=name, keys=keys, callback=callback)

@@ -125,6 +125,7 @@ class CallbackConfig:
     """How the CMS is asked who a client is, and what it may do."""
 
     url: str = setting(names.callback_url(), "")
+    refresh_url: str = setting(names.callback_url(), "")
     subscribe_url: str = setting(names.callback_url(), "")
     sub_refresh_url: str = setting(names.callback_url(), "")
     publish_url: str = setting(names.callback_url(), "")

@@ -86,6 +86,7 @@ token_secret = "$token_secret"
 # url = "http://127.0.0.1/nodejs/message"
 # dialect = "nodejs"               # nodejs: Drupal's nodejs module; connect: JSON, see the manual
 # forward_headers = ["Cookie"]     # of the browser's request, for the dialect connect
+# refresh_url = ""                 # is asked before an expire_at is over. Empty: url is asked again
 # subscribe_url = ""               # dialect connect: is asked where client_subscribe = "cms"
 # sub_refresh_url = ""             # may a client keep such a channel? Empty: subscribe_url is asked
 # publish_url = ""                 # is asked where client_publish = "cms"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
-from msgspec import Struct, UnsetType
+from msgspec import Struct
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -21,7 +21,6 @@ from twisted_push.errors import (
     ProtocolError,
     Refused,
 )
-from twisted_push.jsontext import Raw
 from twisted_push.model import ClientInfo, ConnectRequest, StreamPosition
 from twisted_push.node.channels import Joined
 from twisted_push.node.node import Connected, Node
@@ -48,10 +47,12 @@ from twisted_push.protocols.centrifugal_shapes import (
     RpcResult,
     SubscribeParams,
     SubscribeResult,
+    expiry,
     info_shape,
     publication_shape,
     raw,
     subscribe_result,
+    text_of,
 )
 from twisted_push.session import Kind, Session, State, Subscription
 from twisted_push.stats import OTHER_CODE
@@ -125,8 +126,8 @@ class CentrifugalDialect:
             self._refuse(session, command, error)
         except Disconnect as disconnect:
             self._node.finish(session, disconnect, disconnect.text)
-        except CmsUnavailable:
-            self._node.finish(session, Disconnect(3004))  # Logged where the CMS was asked.
+        except CmsUnavailable as error:  # Logged where the CMS was asked.
+            self._come_back_later(session, command, error)
         except EngineUnavailable as error:
             stats.command_errors[100] += 1
             self._answer(session, error_reply(command, Refused(100)))
@@ -144,6 +145,16 @@ class CentrifugalDialect:
             self._node.log_refusal(session.transport.request, error.code, error.text)
         if command.id:
             self._answer(session, error_reply(command, error))
+
+    def _come_back_later(self, session: Session, command: Command, error: CmsUnavailable) -> None:
+        """Refuse a command for now; a client that cannot be let in is closed as well.
+
+        Closed without the answer, client libraries blame the transport and try the next at once.
+        """
+        self._node.context.stats.command_errors[error.refusal.code] += 1
+        self._answer(session, error_reply(command, error.refusal))
+        if command.method == "connect":
+            self._node.finish(session, error.ending)
 
     def _answer(self, session: Session, message: bytes) -> None:
         session.deliver(cast("CentrifugalCodec", session.codec).frame(message))
@@ -164,7 +175,7 @@ class CentrifugalDialect:
             request=session.transport.request,
             name=params.name[:128],
             version=params.version[:128],
-            data=_text(params.data),
+            data=text_of(params.data),
             channels=tuple(params.subs)[: self._node.context.policy.limits.max_channels_per_client],
         )
         since = {
@@ -184,7 +195,7 @@ class CentrifugalDialect:
     def _connect_result(self, session: Session, connected: Connected) -> ConnectResult:
         context = self._node.context
         now = context.clock.seconds()
-        expires, ttl = _expiry(connected.grant.expires_at, now)
+        expires, ttl = expiry(connected.grant.expires_at, now)
         return ConnectResult(
             client=session.client,
             version=f"twisted_push {context.version}",
@@ -207,7 +218,7 @@ class CentrifugalDialect:
             client=session.client, token=params.token, request=session.transport.request
         )
         grant = await self._node.refresh(session, request)
-        expires, ttl = _expiry(grant.expires_at, self._node.context.clock.seconds())
+        expires, ttl = expiry(grant.expires_at, self._node.context.clock.seconds())
         result = RefreshResult(
             client=session.client,
             version=f"twisted_push {self._node.context.version}",
@@ -223,11 +234,11 @@ class CentrifugalDialect:
 
     async def _rpc(self, session: Session, command: Command) -> None:
         params = cast("RpcParams", command.params)
-        answer = await self._node.arbiter.rpc(session, params.method, _text(params.data))
+        answer = await self._node.arbiter.rpc(session, params.method, text_of(params.data))
         self._answer(session, reply(command, RpcResult(raw(answer))))
 
     async def _send(self, session: Session, command: Command) -> None:
-        await self._node.arbiter.send(session, _text(cast("RpcParams", command.params).data))
+        await self._node.arbiter.send(session, text_of(cast("RpcParams", command.params).data))
 
     # --- Channels ----------------------------------------------------------------------------
 
@@ -247,7 +258,7 @@ class CentrifugalDialect:
             raise Refused(112)
         result = _join_result(self._node, joined)
         if subscription.kind is Kind.CLIENT:  # The others are not the client's to renew.
-            result.expires, result.ttl = _expiry(
+            result.expires, result.ttl = expiry(
                 subscription.expires_at, self._node.context.clock.seconds()
             )
         self._answer_of(session, params.channel, command, result)
@@ -285,7 +296,7 @@ class CentrifugalDialect:
         how = self._node.context.policy.subscribes_by(params.channel)
         if how == "cms":
             return await self._node.arbiter.subscribe(
-                session, params.channel, params.token, _text(params.data), since
+                session, params.channel, params.token, text_of(params.data), since
             )
         subscription = Subscription(params.channel, Kind.CLIENT)
         if how == "token":
@@ -307,7 +318,7 @@ class CentrifugalDialect:
             raise Refused(103)
         self._apply_token(session, subscription, params.token)
         self._node.look_at(session)
-        expires, ttl = _expiry(subscription.expires_at, self._node.context.clock.seconds())
+        expires, ttl = expiry(subscription.expires_at, self._node.context.clock.seconds())
         self._answer(session, reply(command, RefreshResult(expires=expires, ttl=ttl)))
 
     async def _unsubscribe(self, session: Session, command: Command) -> None:
@@ -374,18 +385,6 @@ class CentrifugalDialect:
         if channel not in session.subscriptions:
             raise Refused(103)  # It was taken away meanwhile.
         return channel, clients
-
-
-def _text(data: Raw | UnsetType) -> bytes | None:
-    """Give what a client sent as JSON text, if it did."""
-    return bytes(data) if isinstance(data, Raw) else None
-
-
-def _expiry(expires_at: float | None, now: float) -> tuple[bool, int]:
-    """Give whether there is an end, and in how many seconds."""
-    if expires_at is None:
-        return False, 0
-    return True, max(1, int(expires_at - now))
 
 
 def _join_result(node: Node, joined: Joined) -> SubscribeResult:

@@ -263,6 +263,8 @@ class NodejsDialect:
             name="socket.io",
             version=str(self._revision),
             data=said.text,
+            # Such a client sets itself no time limit; closed, it is back within seconds.
+            patient=True,
         )
         connected = await self._node.connect(session, request, {})
         _notes(session).label = "" if session.user else said.token
@@ -385,6 +387,8 @@ def _ending(error: Exception) -> tuple[Disconnect, str]:
 
     That nobody could say who it is has no why: it was logged where it was found.
     """
+    if isinstance(error, CmsUnavailable):
+        return error.ending, ""
     if isinstance(error, Disconnect):
         return error, "" if error.reconnect else error.text
     if isinstance(error, Refused) and not error.temporary:

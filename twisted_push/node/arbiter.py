@@ -18,19 +18,10 @@ from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
 from twisted_push.model import Published, StreamPosition
 from twisted_push.node.channels import Channels, Joined
 from twisted_push.node.context import Context
+from twisted_push.node.renewals import RENEW_AGAIN, renewal_time
 from twisted_push.session import Kind, Session, Subscription
 
 __all__ = ["Arbiter"]
-
-RENEW_FROM = 0.7
-RENEW_OVER = 0.2
-"""A subscription is renewed after this part of its life, and somewhere within this part more.
-
-So those that were made together, or have one end, do not all come back to the CMS at once.
-"""
-
-RENEW_AGAIN = 5.0
-"""Least seconds between two attempts, where the CMS does not say; at most twice as many."""
 
 _log = Logger()
 _T = TypeVar("_T")
@@ -39,8 +30,8 @@ _T = TypeVar("_T")
 class Arbiter:
     """Asks the CMS of one site what its clients may do, and does what it says.
 
-    A CMS that gives no usable answer is Refused(100): the same may succeed later. ``publish`` and
-    ``finish`` are the node's, ``jitter`` gives numbers from 0 to 1.
+    A CMS that gives no usable answer is a temporary refusal: the same may succeed later.
+    ``publish`` and ``finish`` are the node's, ``jitter`` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -144,7 +135,7 @@ class Arbiter:
             return
         if isinstance(answer, CmsUnavailable) or (isinstance(answer, Refused) and answer.temporary):
             pause = answer.retry_after if isinstance(answer, CmsUnavailable) else None
-            delay = (pause or RENEW_AGAIN) * (1.0 + self._jitter())
+            delay = max(pause or 0.0, RENEW_AGAIN) * (1.0 + self._jitter())
             subscription.renew_at = self._context.clock.seconds() + delay
         elif isinstance(answer, PushError):
             self._channels.end(session, subscription.channel)
@@ -161,8 +152,7 @@ class Arbiter:
         subscription.renew_at = subscription.expires_at = None
         if expires_at is not None:
             now = self._context.clock.seconds()
-            part = RENEW_FROM + RENEW_OVER * self._jitter()
-            subscription.renew_at = now + (expires_at - now) * part
+            subscription.renew_at = renewal_time(now, expires_at, self._jitter())
             subscription.expires_at = expires_at + self._decisions(Refused(103)).serve_stale
 
 
@@ -172,8 +162,8 @@ def _asker(session: Session) -> Asker:
 
 
 async def _usable(answer: Awaitable[_T]) -> _T:
-    """Wait for an answer; that there is none is Refused(100)."""
+    """Wait for an answer; that there is none is a temporary refusal."""
     try:
         return await answer
-    except CmsUnavailable:
-        raise Refused(100) from None  # Logged where the CMS was asked.
+    except CmsUnavailable as error:
+        raise error.refusal from None  # Logged where the CMS was asked.

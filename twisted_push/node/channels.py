@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
+from twisted_push.cms.grants import overlaid
 from twisted_push.errors import Disconnect, Refused
 from twisted_push.interfaces import ICodec
 from twisted_push.model import (
@@ -108,7 +110,7 @@ class Channels:
         joined: list[Joined] = []
         left_out: list[tuple[str, Refused]] = []
         try:
-            for channel, granted in (await self._granted(grant)).items():
+            for channel, granted in (await self.granted(grant)).items():
                 if channel in session.subscriptions or channel in arrival.taken:
                     continue
                 subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
@@ -137,19 +139,49 @@ class Channels:
             why=why,
         )
 
-    async def _granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
+    async def granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
         """Give the channels of a grant as the CMS changed them since it gave it."""
-        channels = dict(self._context.policy.granted_channels(grant))
+        channels = self._context.policy.granted_channels(grant)
         if not grant.user:
             return channels
-        for channel, overlay in (await self._context.engine.overlays(grant.user)).items():
-            if overlay.at < grant.issued_at:
-                continue
-            if overlay.added is not None:
-                channels[channel] = overlay.added
-            else:
-                channels.pop(channel, None)
-        return channels
+        return overlaid(channels, await self._context.engine.overlays(grant.user), grant)
+
+    async def regrant(self, session: Session, old: Grant, new: Grant) -> None:
+        """Give a client the channels of a new grant; take those that only the old one has.
+
+        What it got by other ways stays, and what the CMS takes meanwhile is taken. Raises
+        EngineUnavailable.
+        """
+        policy = self._context.policy
+        before, after = policy.granted_channels(old), policy.granted_channels(new)
+        left_out: list[tuple[str, Refused]] = []
+        with ExitStack() as wishing:
+            wishes = {
+                channel: wishing.enter_context(self.arrivals.wishing(session, channel))
+                for channel in after
+            }
+            channels = await self.granted(new)
+            for channel in before.keys() - channels.keys():
+                self._take_granted(session, channel)
+            for channel, wish in wishes.items():
+                if session.closed or channel in session.subscriptions or channel not in channels:
+                    continue
+                given = channels[channel]
+                subscription = Subscription(channel, Kind.GRANTED, given.info, given.data)
+                try:
+                    joined = await self.join(session, subscription, wish=wish)
+                except Refused as error:
+                    left_out.append((channel, error))
+                else:
+                    self.tell_subscribed(session, joined)
+        if left_out and not session.closed:
+            self._log_left_out(left_out)
+
+    def _take_granted(self, session: Session, channel: str) -> None:
+        """Take a channel that was granted, if the client has it by that, or is about to."""
+        had = session.subscriptions.get(channel)
+        if session in self.given if had is None else had.kind is Kind.GRANTED:
+            self.take(session, channel)
 
     def take(self, session: Session, channel: str) -> None:
         """Take a channel from a client for the CMS, also one that it is only about to get."""

@@ -30,6 +30,7 @@ from twisted_push.node.channels import Channels, Joined
 from twisted_push.node.content import Content
 from twisted_push.node.context import Context
 from twisted_push.node.online import Online
+from twisted_push.node.renewals import EXPIRY_GRACE, Renewals
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
 from twisted_push.wheel import Wheel
@@ -38,9 +39,6 @@ __all__ = ["Connected", "Node"]
 
 TICK = 0.25
 """Seconds between two looks at the wheel of deadlines."""
-
-EXPIRY_GRACE = 25.0
-"""Seconds that a client has for bringing a new token after its old one expired."""
 
 DRAIN_TICK = 0.1
 """Seconds between two groups of clients that are told to come back."""
@@ -80,6 +78,7 @@ class Node:
         self.arbiter = Arbiter(context, self.channels, self.backend.publish, self.finish)
         self.content = Content(context, self.channels, self.backend.publish)
         self.online = Online(context)
+        self.renewals = Renewals(context, self.channels, self.online, self.finish)
         self.sessions: set[Session] = set()
         self.sockets: dict[str, Session] = {}
         self.engine_fault = "the engine is not running"
@@ -103,6 +102,7 @@ class Node:
         self.context.share.close()
         if self._ticking.running:
             self._ticking.stop()
+        self.renewals.close()
         await self.context.gate.close()
         await self.context.engine.stop()
 
@@ -178,6 +178,7 @@ class Node:
         self.channels.arrivals.left(session)
         self._wheel.discard(session)
         self.context.hub.remove(session)
+        self.renewals.left(session)
         returning = disconnect is None or disconnect.reconnect
         for channel in tuple(session.subscriptions):
             self.channels.leave(session, channel, returning=returning)
@@ -228,7 +229,7 @@ class Node:
                 raise
             self.context.policy.check_user(grant.user)
             # In the turn of the answer: from here on a kick or a logout finds this session.
-            self._admit(arrival, grant, request.token)
+            self._admit(arrival, grant, request)
             try:
                 joined = await self.channels.join_granted(arrival, grant, since)
             except EngineUnavailable as error:
@@ -244,19 +245,21 @@ class Node:
             if grant.user != session.user:
                 raise Disconnect(3500, "a token of another user")
             self.context.hub.remove(session)
-            self._admit(arrival, grant, request.token)
+            self.renewals.left(session)
+            self._admit(arrival, grant, request)
         self.online.refreshed(session)
         self.content.refreshed(session)
         self.look_at(session)
         return grant
 
-    def _admit(self, arrival: Arrival, grant: Grant, token: str) -> None:
+    def _admit(self, arrival: Arrival, grant: Grant, request: ConnectRequest) -> None:
         """Take in who a client is. Raises Disconnect if it was sent away meanwhile."""
         session = arrival.session
         session.grant = grant
         session.user = grant.user
-        session.token_digest = token_digest(token) if token else None
+        session.token_digest = token_digest(request.token) if request.token else None
         self.context.hub.add(session)
+        self.renewals.begin(session, request)
         self.channels.arrivals.admit(arrival, grant.issued_at)
         self.context.policy.check_connections(grant.user, len(self.context.hub.users[grant.user]))
 
@@ -274,7 +277,8 @@ class Node:
         dues = [session.next_ping]
         if session.pong_due is not None:
             dues.append(session.pong_due)
-        end = _end(session.grant)
+        self.renewals.look_at(session)
+        end = self.renewals.end(session)
         if end is not None:
             dues.append(end)
         dues += [due for _, due in _deadlines(session)]
@@ -285,6 +289,7 @@ class Node:
         self.channels.tick(now)
         self.content.tick(now)
         self.online.tick(now)
+        self.renewals.tick(now)
         due = self._wheel.due(now)
         if due and self._check_some(due):
             self.context.share.add(partial(self._check_some, due))
@@ -306,7 +311,7 @@ class Node:
             self._wheel.add(session, now + limits.stale_close_delay)
         elif session.pong_due is not None and now >= session.pong_due:
             self.finish(session, Disconnect(3012))
-        elif (end := _end(session.grant)) is not None and now >= end:
+        elif (end := self.renewals.end(session)) is not None and now >= end:
             self.finish(session, Disconnect(3005))
         else:
             self._keep_up(session, now)
@@ -344,13 +349,6 @@ class Node:
     def state(self, connected: bool, why: str) -> None:
         self.engine_fault = "" if connected else why
         _log.warn("{site}: engine: {why}", site=self.context.name, why=why)
-
-
-def _end(grant: Grant | None) -> float | None:
-    """Give the time at which a connection of this grant is closed, if it ends."""
-    if grant is None or grant.expires_at is None:
-        return None
-    return grant.expires_at + (EXPIRY_GRACE if grant.client_refresh else 0.0)
 
 
 def _grace(subscription: Subscription) -> float:

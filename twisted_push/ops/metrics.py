@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from twisted_push.cms.breaker import Circuit
 from twisted_push.errors import CLOSE_REASONS, ERROR_MESSAGES
 from twisted_push.node.node import Node
 from twisted_push.stats import DURATION_BUCKETS, Durations, SiteStats
@@ -45,6 +46,14 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
     "callbacks_in_flight": (
         "Questions to the CMS without an answer yet",
         lambda n: n.context.stats.callbacks_in_flight,
+    ),
+    "callbacks_waiting": (
+        "Questions to the CMS that are not put yet",
+        lambda n: n.context.gate.waiting,
+    ),
+    "callbacks_limit": (
+        "Questions that the CMS is asked at once, as long as it answers",
+        lambda n: n.context.gate.limit,
     ),
     "hook_waiting": (
         "Users whose coming or going the CMS's hook is yet to be told",
@@ -81,6 +90,7 @@ _LABELLED: Mapping[str, tuple[str, str, Callable[[SiteStats], Mapping[Any, int]]
         lambda s: _known(s.command_errors, ERROR_MESSAGES),
     ),
     "callbacks": ("outcome", "Questions to the CMS", lambda s: s.callbacks),
+    "grants": ("source", "Where grants came from", lambda s: s.grants),
 }
 _DURATIONS: Mapping[str, tuple[str, Callable[[SiteStats], Durations]]] = {
     "callback_duration_seconds": ("Time of a question to the CMS", lambda s: s.callback_duration),
@@ -97,6 +107,7 @@ class SiteCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give every metric with a sample for each site."""
         yield from self._gauges()
+        yield self._circuits()
         yield from self._counters()
         yield self._api_requests()
         yield from self._histograms()
@@ -107,6 +118,18 @@ class SiteCollector(Collector):
             for node in self._nodes:
                 gauge.add_metric([node.context.name], read(node))
             yield gauge
+
+    def _circuits(self) -> Metric:
+        gauge = GaugeMetricFamily(
+            "twisted_push_callback_circuit",
+            "1 for what the circuit to the CMS is",
+            labels=["site", "state"],
+        )
+        for node in self._nodes:
+            for state in Circuit:
+                is_so = node.context.gate.circuit is state
+                gauge.add_metric([node.context.name, state.value], float(is_so))
+        return gauge
 
     def _counters(self) -> Iterator[Metric]:
         for name, (text, total) in _TOTALS.items():

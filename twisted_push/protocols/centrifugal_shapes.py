@@ -38,10 +38,12 @@ __all__ = [
     "Since",
     "SubscribeParams",
     "SubscribeResult",
+    "expiry",
     "info_shape",
     "publication_shape",
     "raw",
     "subscribe_result",
+    "text_of",
 ]
 
 
@@ -245,6 +247,18 @@ class Pushed(Struct):
     """A push as it goes over the wire."""
 
     push: Push
+
+
+def text_of(data: Raw | UnsetType) -> bytes | None:
+    """Give what a client sent as JSON text, if it did."""
+    return bytes(data) if isinstance(data, Raw) else None
+
+
+def expiry(expires_at: float | None, now: float) -> tuple[bool, int]:
+    """Give whether there is an end, and in how many seconds."""
+    if expires_at is None:
+        return False, 0
+    return True, max(1, int(expires_at - now))
 
 
 def raw(text: bytes | None) -> Raw | UnsetType:

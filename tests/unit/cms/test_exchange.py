@@ -110,10 +110,15 @@ def test_over_the_queue_nobody_is_asked(log: Log) -> None:
     ]
     assert w.stats.callbacks == {"overloaded": 2}
     assert sum(w.stats.callback_duration.counts) == 0
-    assert len(log.lines) == 2
+    assert len(log.lines) == 1
     w.cms.reply(b"")
     w.cms.reply(b"")
     assert w.stats.callbacks == {"overloaded": 2, "ok": 2}
+    assert log.lines == [
+        "1 questions wait for the CMS at http://cms.test/push/who: further clients are told to come"
+        " back later",
+        "there is room again for questions to the CMS at http://cms.test/push/who",
+    ]
 
 
 def test_who_cancels_in_the_queue_is_never_asked_about(log: Log) -> None:
@@ -129,16 +134,48 @@ def test_who_cancels_in_the_queue_is_never_asked_about(log: Log) -> None:
     assert log.lines == []
 
 
-def test_who_cancels_gives_its_turn_to_the_next() -> None:
-    w = world(None, max_concurrent=1)
+@pytest.mark.parametrize("how", ["answer", "timeout"])
+def test_who_cancels_keeps_its_turn_until_the_cms_is_done(how: str) -> None:
+    """The CMS works on it all the same: another question would be one too many for it."""
+    w = world(None, max_concurrent=1, timeout=5.0)
     first, second = post(w, b"1"), post(w, b"2")
     first.deferred.cancel()
-    assert w.cms.hung_up == 0  # The memory agent tells it at the next flush.
+    assert first.says.startswith("CancelledError")
+    w.clock.advance(4)
+    assert [asked.body for asked in w.cms.asked] == [b"1"]
+    if how == "answer":
+        w.cms.reply(b"one")
+    else:
+        w.clock.advance(1)
+    assert [asked.body for asked in w.cms.asked] == [b"1", b"2"]
     assert w.cms.open == 1
     w.cms.reply(b"two")
     assert second.value == b"two"
-    assert w.stats.callbacks == {"ok": 1}
+    assert w.stats.callbacks == ({"ok": 2} if how == "answer" else {"timeout": 1, "ok": 1})
     assert w.clock.getDelayedCalls() == []
+
+
+def test_who_wants_the_answer_in_any_case_gets_it_though_cancelled() -> None:
+    w = world(None)
+    asking = w.exchange.ask(b"", {}, lambda answer, _: answer, finish=True)
+    outcome = Outcome(Deferred.fromCoroutine(asking))
+    outcome.deferred.cancel()
+    assert not outcome.done
+    w.cms.reply(b"answer")
+    assert outcome.value == b"answer"
+
+
+async def test_a_bug_in_a_reader_whose_asker_is_gone_is_logged(flush_logged_errors: Any) -> None:
+    w = world(None)
+
+    def read(answer: bytes, asked_at: float) -> None:
+        raise KeyError("bug")
+
+    outcome = Outcome(Deferred.fromCoroutine(w.exchange.ask(b"", {}, read)))
+    outcome.deferred.cancel()
+    w.cms.reply(b"answer")
+    assert len(flush_logged_errors(KeyError)) == 1
+    assert w.stats.callbacks_in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -190,13 +227,18 @@ def test_a_long_queue_of_failures_does_not_exhaust_the_stack() -> None:
 
     asked: list[Deferred[IResponse]] = []
     stats = SiteStats()
-    exchange = Exchange(config(max_concurrent=1), clock_at(), stats, Broken())
+    clock = clock_at()
+    exchange = Exchange(config(max_concurrent=1), clock, stats, Broken())
     outcomes = [Outcome(Deferred.fromCoroutine(exchange.post(b"", {}))) for _ in range(3000)]
     asked[0].errback(ConnectionRefusedError())
+    # After the first few the CMS is left alone, and those who wait are told so after a while.
+    while not all(outcome.done for outcome in outcomes):
+        clock.advance(0.1)
     assert {outcome.says for outcome in outcomes} == {
-        "CmsUnavailable connection: ConnectionRefusedError"
+        "CmsUnavailable connection: ConnectionRefusedError",
+        "CmsUnavailable paused",
     }
-    assert stats.callbacks == {"connection": 3000}
+    assert stats.callbacks["connection"] + stats.callbacks["paused"] == 3000
 
 
 def test_a_password_in_the_address_is_not_logged(log: Log) -> None:

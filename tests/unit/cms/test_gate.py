@@ -162,14 +162,16 @@ def test_nothing_secret_is_shown() -> None:
     assert "service-key" not in shown
 
 
-def test_cancelling_reaches_the_cms() -> None:
+@pytest.mark.parametrize("token", ["token", ""])
+def test_who_cancels_is_gone_and_the_question_ends_by_itself(token: str) -> None:
     site = Site(config())
     site.cms.answer = None
-    outcome = site.ask("token")
+    outcome = site.ask(token, cookie="sid=1")
     assert site.cms.open == 1
     outcome.deferred.cancel()
     assert outcome.says.startswith("CancelledError")
-    assert site.cms.open == 0
+    assert site.cms.open == 1
+    site.cms.reply({"result": {"user": "alice"}})
     assert site.clock.getDelayedCalls() == []
 
 

@@ -16,7 +16,7 @@ from twisted_push.cms.connect import ConnectDialect
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.grants import GrantKeeper, token_digest
 from twisted_push.cms.nodejs import NodejsDialect
-from twisted_push.errors import NotConnected
+from twisted_push.errors import CmsUnavailable, NotConnected
 from twisted_push.interfaces import IAuthenticator
 from twisted_push.model import ChannelGrant, ConnectRequest
 
@@ -33,7 +33,9 @@ class Keeper:
         self.w: World = world(answer, **changes)
         self.cms, self.engine, self.clock = self.w.cms, self.w.engine, self.w.clock
         dialect = ConnectDialect(self.w.exchange, ("Cookie",))
-        self.keeper = GrantKeeper(dialect, self.engine.engine, self.clock, ttl, stale)
+        self.keeper = GrantKeeper(
+            dialect, self.engine.engine, self.clock, ttl, stale, stats=self.w.stats
+        )
 
     def ask(self, request: ConnectRequest | None = None) -> Outcome:
         return Outcome(self.keeper.authenticate(request or asked()))
@@ -121,19 +123,63 @@ def test_a_cancelled_asker_does_not_cancel_the_others(order: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [range(10), reversed(range(10))], ids=["first", "last"])
-def test_the_last_one_cancelled_cancels_the_question(order: Any, log: Log) -> None:
+def test_the_answer_is_kept_when_the_last_one_cancelled(order: Any, log: Log) -> None:
     k = Keeper()
     outcomes = [k.ask() for _ in range(10)]
     for n in order:
         outcomes[n].deferred.cancel()
-    assert k.cms.open == 0
-    assert k.at_rest()
-    assert k.engine.puts == []
-    assert k.w.stats.callbacks == {}
+    assert all(outcome.says.startswith("CancelledError") for outcome in outcomes)
     assert log.lines == []
+    again = k.ask()
+    again.deferred.cancel()
+    assert k.cms.open == 1
+    k.cms.reply(ALICE)
+    assert k.at_rest()
+    assert k.w.stats.callbacks == {"ok": 1}
+    assert k.ask().value.user == "alice"
+    assert k.questions == 1
+
+
+@pytest.mark.parametrize("order", [range(10), reversed(range(10))], ids=["first", "last"])
+def test_the_last_one_cancelled_leaves_the_queue(order: Any, log: Log) -> None:
+    k = Keeper(max_concurrent=1)
+    before = k.ask(asked("of-bob"))
+    outcomes = [k.ask() for _ in range(10)]
+    assert k.w.exchange.shield.waiting == 1
+    for n in order:
+        outcomes[n].deferred.cancel()
+    assert k.w.exchange.shield.waiting == 0
+    k.cms.reply(ALICE)
+    assert before.done
+    assert (k.questions, k.at_rest(), log.lines) == (1, True, [])
     again = k.ask()
     k.cms.reply(ALICE)
     assert again.value.user == "alice"
+
+
+def test_who_comes_back_while_the_answer_is_on_its_way_waits_for_it() -> None:
+    k = Keeper()
+    k.ask().deferred.cancel()
+    again = k.ask()
+    assert k.cms.open == 1
+    k.cms.reply(ALICE)
+    assert again.value.user == "alice"
+    assert k.questions == 1
+
+
+def test_a_refusal_after_the_client_left_is_kept_for_nobody() -> None:
+    k = Keeper()
+    k.ask().deferred.cancel()
+    k.cms.reply({"disconnect": {"code": 3500}})
+    assert (k.engine.puts, k.at_rest()) == ([], True)
+
+
+def test_a_logout_beats_an_answer_after_the_client_left() -> None:
+    k = Keeper()
+    k.ask().deferred.cancel()
+    k.engine.revoked_users["alice"] = k.clock.seconds()
+    k.cms.reply(ALICE)
+    assert (k.engine.kept, k.at_rest()) == ({}, True)
 
 
 @given(st.permutations(range(6)), st.integers(0, 6), st.booleans())
@@ -144,8 +190,7 @@ def test_whoever_is_cancelled_the_rest_get_the_outcome(
     outcomes = [k.ask() for _ in range(6)]
     for n in order[:cancelled]:
         outcomes[n].deferred.cancel()
-    if cancelled < 6:
-        k.cms.reply(ALICE if good else {"error": {"code": 103}})
+    k.cms.reply(ALICE if good else {"error": {"code": 103}})
     says = "" if good else "Refused 103 permission denied"
     assert {outcomes[n].says for n in order[cancelled:]} <= {says}
     assert all(outcome.done for outcome in outcomes)
@@ -282,15 +327,6 @@ def test_a_stale_grant_serves_while_the_cms_is_down() -> None:
     assert k.ask().value.issued_at == k.clock.seconds()
 
 
-def test_a_stale_grant_lasts_only_as_long_as_stale_ones_serve() -> None:
-    """Its own end is over: with that the session would end at once."""
-    k = Keeper({"result": {"user": "alice", "expire_at": int(NOW) + 10}}, stale=600)
-    k.ask()
-    down(k)
-    k.clock.advance(11)
-    assert k.ask().value.expires_at == NOW + 10 + 600
-
-
 def test_no_stale_grant_serves_when_that_is_off() -> None:
     k = Keeper(ALICE, ttl=60, stale=0)
     k.ask()
@@ -352,7 +388,7 @@ def test_content_tokens_are_of_one_connection() -> None:
     """Another tab has tokens of its own; whoever shares the token must not get these."""
     w = world()
     dialect = NodejsDialect(w.exchange, "service-key")
-    keeper = GrantKeeper(dialect, w.engine.engine, w.clock, 3600, 600)
+    keeper = GrantKeeper(dialect, w.engine.engine, w.clock, 3600, 600, stats=w.stats)
     first, second = [Outcome(keeper.authenticate(asked())) for _ in range(2)]
     w.cms.reply({"nodejsValidAuthToken": True, "uid": "1", "contentTokens": {"page": "secret"}})
     third = Outcome(keeper.authenticate(asked()))
@@ -406,14 +442,14 @@ def test_no_token_is_logged_or_in_an_error(log: Log) -> None:
 
 async def test_a_bug_in_a_dialect_that_nobody_waits_for_is_logged(flush_logged_errors: Any) -> None:
     class Stubborn:
-        async def ask(self, request: ConnectRequest) -> Any:
+        async def ask(self, request: ConnectRequest, patience: float = 0.0) -> Any:
             try:
                 await Deferred()
             finally:
                 raise KeyError("bug")
 
     w = world()
-    keeper = GrantKeeper(Stubborn(), w.engine.engine, w.clock, 1, 1)
+    keeper = GrantKeeper(Stubborn(), w.engine.engine, w.clock, 1, 1, stats=w.stats)
     Outcome(keeper.authenticate(asked())).deferred.cancel()
     assert len(flush_logged_errors(KeyError)) == 1
 
@@ -422,7 +458,9 @@ async def test_with_a_real_clock_and_a_real_server(raw_cms: Any) -> None:
     cms = raw_cms(lambda connection: connection.answer(b'{"result": {"user": "alice"}}'))
     w = world()
     exchange = Exchange(config(url=cms.url), the_reactor(), w.stats)
-    keeper = GrantKeeper(ConnectDialect(exchange, ()), w.engine.engine, w.clock, 3600, 600)
+    keeper = GrantKeeper(
+        ConnectDialect(exchange, ()), w.engine.engine, w.clock, 3600, 600, stats=w.stats
+    )
     waiting = [keeper.authenticate(asked(client=f"client-{n}")) for n in range(200)]
     assert {(await one).user for one in waiting} == {"alice"}
     assert len(cms.requests) == 1
@@ -464,8 +502,99 @@ async def test_a_later_answer_overrides_a_channel_that_was_added() -> None:
     assert list(k.ask().value.channels) == ["news"]
 
 
+async def test_a_channel_is_taken_out_of_an_answer_that_is_on_its_way() -> None:
+    k = Keeper()
+    waiting = k.ask()
+    waiting.deferred.cancel()
+    await k.keeper.change_channel("token-of-alice", "news", None)
+    await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())
+    k.cms.reply(ALICE)
+    assert list(k.ask().value.channels) == ["chat"]
+    assert k.questions == 1
+
+
 async def test_no_channel_is_changed_where_the_engine_cannot_say() -> None:
     k = Keeper(ALICE)
     k.engine.trouble = NotConnected()
     with pytest.raises(NotConnected):
         await k.keeper.change_channel("token-of-alice", "chat", ChannelGrant())
+
+
+# --- A CMS that contradicts itself -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({**ALICE, "disconnect": {"code": 3500}}, "Disconnect 3500 invalid token"),
+        ({**ALICE, "error": {"code": 103}}, "Refused 103 permission denied"),
+        ({"error": {"code": 103}, "disconnect": {"code": 4501}}, "Disconnect 4501 connection"),
+    ],
+)
+def test_of_two_opposite_things_in_one_answer_the_harder_counts(answer: Any, says: str) -> None:
+    k = Keeper(answer)
+    assert k.ask().says.startswith(says)
+    assert k.engine.kept == {}
+
+
+def test_opposite_answers_one_after_the_other_the_last_counts() -> None:
+    """Two servers of one CMS that know different things, for instance."""
+    k = Keeper(ALICE, ttl=60)
+    assert k.ask().value.user == "alice"
+    for answer, says in (
+        ({"disconnect": {"code": 3500}}, "Disconnect 3500 invalid token"),
+        (ALICE, ""),
+        ({"error": {"code": 103}}, "Refused 103 permission denied"),
+        ({"result": {"user": "bob"}}, ""),
+    ):
+        k.clock.advance(61)
+        k.cms.answer = answer
+        assert k.ask().says == says
+    assert k.ask().value.user == "bob"
+    assert [grant.user for grant, _ in k.engine.kept.values()] == ["bob"]
+
+
+def test_a_connect_and_a_renewal_at_once_are_one_question_with_one_answer() -> None:
+    k = Keeper(ALICE, ttl=60)
+    grant = k.ask().value
+    k.clock.advance(61)
+    k.cms.answer = None
+    renewal = Outcome(Deferred.fromCoroutine(k.keeper.renew(asked(client="one"), grant)))
+    connect = k.ask(asked(client="two"))
+    assert k.cms.open == 1
+    k.cms.reply({"disconnect": {"code": 4501}})
+    assert connect.says == renewal.says == "Disconnect 4501 connection closed"
+    assert k.at_rest()
+
+
+# --- A CMS that is left alone ----------------------------------------------------------------
+
+
+def test_while_the_cms_is_left_alone_known_grants_serve_and_the_others_are_told() -> None:
+    k = Keeper(ALICE, ttl=60)
+    k.ask()
+    k.clock.advance(61)
+    down(k)
+    k.cms.headers["Retry-After"] = "30"
+    k.ask(asked("unknown"))
+    before = k.questions
+    assert k.ask().value.user == "alice"
+    told = k.ask(asked("unknown")).error
+    assert isinstance(told, CmsUnavailable)
+    assert 30 <= (told.retry_after or 0) <= 32
+    assert k.questions == before
+    patient = k.ask(asked("patient", patient=True))
+    assert not patient.done
+    k.cms.code, k.cms.answer = 200, ALICE
+    k.clock.advance(31)
+    assert patient.value.user == "alice"
+    assert k.w.stats.grants == {"asked": 2, "stale": 1}
+
+
+def test_where_grants_come_from_is_counted() -> None:
+    k = Keeper(ttl=60)
+    tabs = [k.ask() for _ in range(8)]
+    k.cms.reply(ALICE)
+    assert all(tab.done for tab in tabs)
+    k.ask()
+    assert k.w.stats.grants == {"asked": 1, "shared": 7, "kept": 1}

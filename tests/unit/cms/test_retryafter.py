@@ -49,11 +49,10 @@ def ask(w: World) -> tuple[str, float | None]:
     return error.why, error.retry_after
 
 
-def test_a_question_that_is_not_answered_tells_it() -> None:
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_question_that_is_not_answered_tells_it(code: int) -> None:
     w = world({})
-    w.cms.code = 503
-    assert ask(w) == ("status: 503", None)
+    w.cms.code = code
+    assert ask(w) == (f"status: {code}", None)
     w.cms.headers["Retry-After"] = "12"
-    assert ask(w) == ("status: 503", 12.0)
-    w.cms.code = 429
-    assert ask(w) == ("status: 429", 12.0)
+    assert ask(w) == (f"status: {code}", 12.0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,14 +9,17 @@ from twisted.internet.defer import Deferred
 
 from tests.unit.cms.support import Outcome
 from twisted_push.cms.turns import Turns
+from twisted_push.errors import CmsUnavailable
+
+GONE = CmsUnavailable("gone")
 
 
-def enter(turns: Turns) -> Outcome:
-    return Outcome(turns.enter())
+def enter(turns: Turns, patience: float = inf) -> Outcome:
+    return Outcome(turns.enter(patience))
 
 
 def test_as_many_as_allowed_enter_at_once_and_the_rest_in_order() -> None:
-    turns = Turns(2, 10)
+    turns = Turns(2)
     comers = [enter(turns) for _ in range(5)]
     assert [comer.done for comer in comers] == [True, True, False, False, False]
     turns.leave()
@@ -25,21 +30,48 @@ def test_as_many_as_allowed_enter_at_once_and_the_rest_in_order() -> None:
     assert turns.taken == 2
 
 
-def test_more_than_may_wait_are_turned_away() -> None:
-    turns = Turns(1, 2)
-    comers = [enter(turns) for _ in range(4)]
-    assert [comer.says for comer in comers] == ["", "", "", "CmsUnavailable overloaded"]
-    assert (turns.taken, turns.waiting) == (1, 2)
-
-
-def test_nobody_waits_where_none_may() -> None:
-    turns = Turns(1, 0)
+def test_whether_one_who_comes_has_to_wait() -> None:
+    turns = Turns(1)
+    assert not turns.busy
     enter(turns)
-    assert enter(turns).says == "CmsUnavailable overloaded"
+    assert turns.busy
+    turns.leave()
+    assert not turns.busy
+    turns.limit = 0
+    enter(turns)
+    turns.limit = 5
+    assert turns.busy  # Somebody was there before.
+
+
+def test_a_limit_that_rises_lets_in_those_who_wait() -> None:
+    turns = Turns(0)
+    comers = [enter(turns) for _ in range(4)]
+    turns.limit = 3
+    turns.serve()
+    assert [comer.done for comer in comers] == [True, True, True, False]
+    turns.limit = 1
+    turns.leave()
+    turns.leave()
+    assert not comers[3].done
+    turns.leave()
+    assert comers[3].done
+
+
+def test_those_without_patience_are_sent_home_first_come_first() -> None:
+    turns = Turns(0)
+    comers = [enter(turns, patience) for patience in (3, inf, 3, 0, 3)]
+    assert turns.dismiss(lambda: GONE, wait=3) is True
+    assert [comer.done for comer in comers] == [False, False, False, True, False]
+    assert turns.dismiss(lambda: GONE, wait=3) is False
+    assert turns.dismiss(lambda: GONE, wait=4, most=2) is True
+    assert [comer.done for comer in comers] == [True, False, True, True, False]
+    assert turns.dismiss(lambda: GONE) is True
+    assert all(comer.says == "CmsUnavailable gone" for comer in comers)
+    assert turns.waiting == 0
 
 
 def test_who_cancels_leaves_the_queue_and_makes_room() -> None:
-    turns = Turns(1, 2)
+    turns = Turns(1)
     _, second, third = [enter(turns) for _ in range(3)]
     second.deferred.cancel()
     assert turns.waiting == 1
@@ -50,17 +82,17 @@ def test_who_cancels_leaves_the_queue_and_makes_room() -> None:
 
 
 def test_a_newcomer_does_not_overtake() -> None:
-    turns = Turns(1, 10)
+    turns = Turns(1)
     enter(turns)
     order = []
 
     def first_goes(_: object) -> None:
         order.append("first")
-        turns.enter().addCallback(lambda _: order.append("newcomer"))
+        turns.enter(inf).addCallback(lambda _: order.append("newcomer"))
         turns.leave()
 
-    turns.enter().addCallback(first_goes)
-    turns.enter().addCallback(lambda _: order.append("second"))
+    turns.enter(inf).addCallback(first_goes)
+    turns.enter(inf).addCallback(lambda _: order.append("second"))
     turns.leave()
     assert order == ["first", "second"]
     turns.leave()
@@ -68,16 +100,16 @@ def test_a_newcomer_does_not_overtake() -> None:
 
 
 def test_a_long_queue_that_ends_at_once_does_not_exhaust_the_stack() -> None:
-    turns = Turns(1, 20_000)
+    turns = Turns(1)
     enter(turns)
     for _ in range(20_000):
-        turns.enter().addCallback(lambda _: turns.leave())
+        turns.enter(inf).addCallback(lambda _: turns.leave())
     turns.leave()
     assert (turns.taken, turns.waiting) == (0, 0)
 
 
 def test_closing_sends_everybody_home_even_one_who_cancels_another() -> None:
-    turns = Turns(1, 10)
+    turns = Turns(1)
     enter(turns)
     errors: list[object] = []
     waiters: list[Deferred[None]] = []
@@ -86,23 +118,23 @@ def test_closing_sends_everybody_home_even_one_who_cancels_another() -> None:
         errors.append(failure)
         waiters[1].cancel()
 
-    waiters.append(turns.enter().addErrback(cancel_next))
-    waiters.append(turns.enter().addErrback(errors.append))
-    turns.close("closing")
+    waiters.append(turns.enter(inf).addErrback(cancel_next))
+    waiters.append(turns.enter(inf).addErrback(errors.append))
+    turns.dismiss(lambda: GONE)
     assert len(errors) == 2
     assert turns.waiting == 0
 
 
 @given(
-    st.lists(st.sampled_from(["enter", "leave", "cancel"]), max_size=60),
-    st.integers(1, 3),
+    st.lists(st.sampled_from(["enter", "leave", "cancel", "more", "less"]), max_size=60),
     st.integers(0, 3),
 )
-def test_the_bounds_hold_whatever_happens(moves: list[str], limit: int, waiting: int) -> None:
-    turns = Turns(limit, waiting)
+def test_the_bounds_hold_whatever_happens(moves: list[str], limit: int) -> None:
+    turns = Turns(limit)
     comers: list[Outcome] = []
     left = 0
     for move in moves:
+        taken = turns.taken
         if move == "enter":
             comers.append(enter(turns))
         elif move == "leave" and turns.taken:
@@ -112,15 +144,21 @@ def test_the_bounds_hold_whatever_happens(moves: list[str], limit: int, waiting:
             undecided = [comer for comer in comers if not comer.done]
             if undecided:
                 undecided[-1].deferred.cancel()
+        elif move == "more":
+            turns.limit += 1
+            turns.serve()
+        elif turns.limit:
+            turns.limit -= 1
         inside = sum(comer.done and comer.error is None for comer in comers) - left
-        assert turns.taken == inside <= limit
-        assert turns.waiting == sum(not comer.done for comer in comers) <= waiting
-        assert not turns.waiting or turns.taken == limit
+        assert turns.taken == inside
+        assert turns.taken <= max(turns.limit, taken)  # Nobody enters over the limit.
+        assert turns.waiting == sum(not comer.done for comer in comers)
+        assert not turns.waiting or turns.taken >= turns.limit
 
 
 @pytest.mark.parametrize("limit", [1, 20])
 def test_counts(limit: int) -> None:
-    turns = Turns(limit, 5)
+    turns = Turns(limit)
     for _ in range(limit + 3):
-        turns.enter()
+        turns.enter(inf)
     assert (turns.taken, turns.waiting) == (limit, 3)

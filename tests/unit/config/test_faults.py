@@ -94,11 +94,13 @@ def test_a_cms_that_decides_must_be_asked() -> None:
 
 
 def test_only_one_dialect_has_the_other_questions() -> None:
-    names = ("subscribe_url", "sub_refresh_url", "publish_url", "rpc_url")
+    names = ("refresh_url", "subscribe_url", "sub_refresh_url", "publish_url", "rpc_url")
     lines = "".join(f'{name} = "https://cms/{name}"\n' for name in names)
     for dialect in ("", 'dialect = "nodejs"\n', 'dialect = "nodejs"\nurl = "http://cms/"\n'):
         found = faults(site(f"[sites.default.callback]\n{dialect}{lines}"))
         assert found == {f"sites.default.callback.{n}": 'needs dialect = "connect"' for n in names}
+    text = '[sites.default.callback]\ndialect = "connect"\nrefresh_url = "http://cms/"'
+    assert faults(site(text)) == {"sites.default.callback.refresh_url": "needs a url"}
     text = '[sites.default.callback]\ndialect = "connect"\nsub_refresh_url = "http://cms/"'
     assert faults(site(text)) == {"sites.default.callback.sub_refresh_url": "needs a subscribe_url"}
 

@@ -255,6 +255,7 @@ class World:
             "content": self.node.content,
             "online": self.node.online,
             "arbiter": self.node.arbiter,
+            "renewals": self.node.renewals,
         }
         if (line := self.context.gate.hook._line) is not None:
             owners["hook"] = line.reports
