@@ -1,8 +1,8 @@
-// Makes what is served and what is published of the one source, src/push.js:
+// Makes what is served and what is published of the source, which is in src:
 //
-//   ../twisted_push/static/push.js, push.mjs   small, for the server; they are in the repository, so
-//                                              that Python's package can be built without Node.js
-//   push.js, push.mjs, LICENSE                 for the npm package: push.mjs is readable, for bundlers
+//   ../twisted_push/static/push.js, push.mjs   small, for the server; they are in the repository,
+//                                              so that Python's package is built without Node.js
+//   push.js, push.mjs, LICENSE                 for the npm package; push.mjs can be read
 //
 //   node build.mjs            writes them
 //   node build.mjs --check    says whether those for the server are what would be written
@@ -10,15 +10,17 @@
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { minify } from "terser";
 
+import { bundle } from "./bundle.mjs";
+
 const here = (path) => new URL(path, import.meta.url);
 const EXPORTS = "export const { connect, version } = Push;\nexport default Push;\n";
 
-const source = readFileSync(here("src/push.js"), "utf8");
+const source = bundle();
 const { version } = JSON.parse(readFileSync(here("package.json"), "utf8"));
 if (!source.includes(`const VERSION = "${version}";`)) {
-  throw new Error(`src/push.js is not of version ${version}`);
+  throw new Error(`src/helpers.js is not of version ${version}`);
 }
-const banner = `/*! twisted_push ${version} for browsers. MIT license. Made of client/src/push.js. */`;
+const banner = `/*! twisted_push ${version} for browsers. MIT license. Made of client/src. */`;
 const { code } = await minify(source, {
   ecma: 2020,
   compress: { passes: 3 },
@@ -31,7 +33,7 @@ for (const [name, text] of Object.entries(served)) {
   const path = here(`../twisted_push/static/${name}`);
   if (!process.argv.includes("--check")) writeFileSync(path, text);
   else if (readFileSync(path, "utf8") !== text) {
-    process.stderr.write(`twisted_push/static/${name} is not what client/build.mjs makes: run it\n`);
+    process.stderr.write(`static/${name} is not what client/build.mjs makes: run it\n`);
     process.exitCode = 1;
   }
 }

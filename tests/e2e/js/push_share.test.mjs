@@ -60,6 +60,14 @@ test("other logins, other servers and other data do not share", async () => {
   assert.equal(browser.sockets.length, 8);
 });
 
+test("another version of the script does not share", async () => {
+  const browser = await tabs(1);
+  const other = browser.tab({ replace: ['"0.1.0"', '"0.2.0"'] });
+  other.connect({ token: "t" });
+  await gather(browser);
+  assert.equal(browser.sockets.length, 2);
+});
+
 test("without a token at hand only an identity is shared by", async () => {
   const browser = new Browser();
   const getToken = async () => "fresh each time";

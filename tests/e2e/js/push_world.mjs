@@ -2,15 +2,17 @@
 // several tabs, all of which move only when a test moves them.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { compileFunction } from "node:vm";
 
-const PATH = new URL("../../../client/src/push.js", import.meta.url);
-export const SOURCE = readFileSync(PATH, "utf8");
+import { bundle } from "../../../client/bundle.mjs";
+
+export const SOURCE = bundle();
 const GLOBALS = ["document", "location", "navigator", "addEventListener", "removeEventListener",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date", "Math", "WebSocket",
   "EventSource", "fetch", "localStorage", "BroadcastChannel", "crypto"];
-const run = compileFunction(`${SOURCE}\nreturn Push;`, GLOBALS, { filename: PATH.pathname });
+const compile = (source) => compileFunction(`${source}\nreturn Push;`, GLOBALS,
+  { filename: "push.js" });
+const run = compile(SOURCE);
 
 export const SERVER = "https://push.example/";
 
@@ -241,8 +243,12 @@ export class Browser {
 }
 
 class Tab {
-  /** `without`: names of what this browser does not have; `attributes`: of the script's element. */
-  constructor(browser, { without = [], attributes = {}, src = `${SERVER}push.js`, state } = {}) {
+  /**
+   * `without`: names of what this browser does not have; `attributes`: of the script's element;
+   * `replace`: a text of the script, and what stands in its place.
+   */
+  constructor(browser, options = {}) {
+    const { without = [], attributes = {}, src = `${SERVER}push.js`, state, replace } = options;
     this.browser = browser;
     this.listeners = [];
     this.online = true;
@@ -252,7 +258,7 @@ class Tab {
       delete window.navigator[name];
     }
     this.window = window;
-    this.Push = run(...GLOBALS.map((name) => window[name]));
+    this.Push = (replace ? compile(SOURCE.replace(...replace)) : run)(...GLOBALS.map((name) => window[name]));
   }
 
   #window(attributes, src, state = "visible") {

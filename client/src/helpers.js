@@ -1,0 +1,57 @@
+// What the other parts have in common. All times are in milliseconds.
+
+export const VERSION = "0.1.0";
+export const DELAY = 500; // before the first attempt to come back, at most
+export const DELAY_MAX = 20000; // before any attempt
+export const PROBE = 5000; // for the answer of a connection that may have died in its sleep
+export const ROLL_CALL = 300; // for other tabs to say where they stand
+
+/** Call all callbacks; one that fails stops no other. */
+export function each(callbacks, ...values) {
+  for (const callback of [...callbacks]) {
+    try {
+      callback(...values);
+    } catch (error) {
+      setTimeout(() => { throw error; });
+    }
+  }
+}
+
+export function listen(callbacks, callback) {
+  callbacks.add(callback);
+  return () => { callbacks.delete(callback); };
+}
+
+export function fault({ code = 0, message, reason, temporary = false }) {
+  return Object.assign(new Error(message || reason || "refused"), { code, temporary });
+}
+
+/** Do it later; a timer that is longer than it can be would fire at once. */
+export function after(time, act) {
+  return setTimeout(act, Math.min(time, 0x7fffffff));
+}
+
+export function staysAway(code) {
+  return (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
+}
+
+export async function digest(text) {
+  const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function hidden() {
+  return typeof document === "object" && document.visibilityState === "hidden";
+}
+
+export function offline() {
+  return typeof navigator === "object" && navigator.onLine === false;
+}
+
+export function onWindow(events) {
+  if (typeof addEventListener !== "function") return () => {};
+  for (const [name, act] of Object.entries(events)) addEventListener(name, act);
+  return () => {
+    for (const [name, act] of Object.entries(events)) removeEventListener(name, act);
+  };
+}

@@ -1,0 +1,322 @@
+// One tab, as its page sees it: callbacks, channels, calls.
+
+import { PROBE, ROLL_CALL, after, each, fault, hidden, listen, onWindow } from "./helpers.js";
+import { Member } from "./member.js";
+
+const CALL = 10000; // for the answer to a call
+
+export class Tab {
+  #page;
+  #callbacks = new Map(); // channel: functions
+  #listeners = { message: new Set(), state: new Set(), channel: new Set(), presence: new Set() };
+  #at; // channel: position
+  #wants = new Map(); // channel: what it is asked for with
+  #behind = new Set(); // channels of which something was missed, and is yet to come
+  #gaps = new Set(); // channels of which something is lost, since it was connected
+  #calls = new Map(); // by number
+  #numbers = 0;
+  #online = new Set();
+  #status = { state: "connecting" };
+  #begun = false; // It was connected before.
+  #member;
+  #timers = {};
+  #unlisten;
+
+  constructor(page) {
+    this.#page = page;
+    this.#member = new Member(page, {
+      presented: () => this.#presented(),
+      take: (message) => this.#take(message),
+    });
+    this.#at = new Map(Object.entries(page.positions || {}));
+    this.#attend();
+    this.#join();
+  }
+
+  get state() { return this.#status.state; }
+  get transport() { return this.#status.transport; }
+  get client() { return this.#status.client; }
+  get online() { return [...this.#online]; }
+
+  // --- What a page listens to ----------------------------------------------------------------
+
+  on(channel, callback) {
+    if (!this.#callbacks.has(channel)) this.#callbacks.set(channel, new Set());
+    this.#callbacks.get(channel).add(callback);
+    return () => this.off(channel, callback);
+  }
+
+  off(channel, callback) {
+    const callbacks = this.#callbacks.get(channel);
+    if (callback) callbacks?.delete(callback);
+    if (!callback || !callbacks?.size) this.#callbacks.delete(channel);
+  }
+
+  onMessage(callback) { return listen(this.#listeners.message, callback); }
+  onState(callback) { return listen(this.#listeners.state, callback); }
+  onChannel(callback) { return listen(this.#listeners.channel, callback); }
+  onPresence(callback) { return listen(this.#listeners.presence, callback); }
+
+  // --- What a page does ----------------------------------------------------------------------
+
+  subscribe(channel, { token, since, data } = {}) {
+    const renewable = typeof token === "function";
+    const waiting = this.#wants.get(channel)?.waiting || [];
+    const want = { data, waiting, ...(renewable ? { fetch: token, renewable } : { token }) };
+    if (since) this.#at.set(channel, { epoch: since.epoch, offset: since.offset });
+    this.#wants.set(channel, want);
+    const answer = new Promise((resolve, reject) => { want.waiting.push({ resolve, reject }); });
+    answer.catch(() => {}); // Who does not look at it listens to `onChannel`.
+    this.#want(channel);
+    return answer;
+  }
+
+  unsubscribe(channel) {
+    this.#wants.delete(channel);
+    this.#at.delete(channel);
+    this.#member.tell({ type: "unwant", channel });
+  }
+
+  async publish(channel, data) { await this.#call("publish", { channel, data }); }
+
+  async rpc(method, data) { return (await this.#call("rpc", { method, data })).data; }
+
+  async presence(channel) { return (await this.#call("presence", { channel })).presence || {}; }
+
+  async history(channel, options) {
+    const { publications = [], ...place } = await this.#call("history", { channel, ...options });
+    return { publications, ...place };
+  }
+
+  close() {
+    if (this.state !== "closed") this.#end({ state: "closed" });
+  }
+
+  /** Connect again, after it was denied or closed. */
+  reconnect() {
+    if (!this.#ended) return;
+    this.#attend();
+    this.#begun = false;
+    this.#set({ state: "connecting" });
+    this.#join();
+  }
+
+  // --- The page's life -----------------------------------------------------------------------
+
+  get #ended() { return ["denied", "closed"].includes(this.state); }
+
+  #attend() {
+    const windows = onWindow({
+      pagehide: () => this.#leave(),
+      pageshow: (event) => event.persisted && this.#join(),
+    });
+    const seen = () => (hidden() ? this.#hidden() : this.#visible());
+    if (typeof document === "object") document.addEventListener("visibilitychange", seen);
+    if (hidden()) this.#hidden();
+    this.#timers.check = setInterval(() => this.#member.check(), PROBE);
+    this.#unlisten = () => {
+      windows();
+      if (typeof document === "object") document.removeEventListener("visibilitychange", seen);
+      clearInterval(this.#timers.check);
+      clearTimeout(this.#timers.pause);
+    };
+  }
+
+  #hidden() {
+    if (!this.#page.pauseHidden) return;
+    this.#timers.pause = after(1000 * this.#page.pauseHidden, () => {
+      this.#leave();
+      this.#set({ state: "recovering", reason: "hidden" });
+    });
+  }
+
+  #visible() {
+    clearTimeout(this.#timers.pause);
+    if (!this.#member.id) this.#join();
+    else this.#member.wake();
+  }
+
+  #join() {
+    if (this.#member.id) return;
+    if (this.#begun && this.state === "connected") this.#set({ state: "recovering" });
+    this.#member.join();
+  }
+
+  #leave(linger) {
+    this.#member.leave(linger);
+    this.#dropCalls();
+  }
+
+  #end(status) {
+    this.#unlisten();
+    // That it was denied is to be heard before the next one tries.
+    this.#leave(status.state === "denied" ? ROLL_CALL : 0);
+    const error = fault({ ...status, message: `it is ${status.state}` });
+    for (const { done } of [...this.#calls.values()]) done(error);
+    for (const { waiting } of this.#wants.values()) {
+      for (const { reject } of waiting.splice(0)) reject(error);
+    }
+    this.#online.clear();
+    this.#set(status);
+  }
+
+  // --- To the hub and from it ----------------------------------------------------------------
+
+  /** Give all that a hub must know of this tab: what it wants and where it stands. */
+  #presented() {
+    this.#dropCalls();
+    const wants = [...this.#wants].filter(([, { token, fetch }]) => token || !fetch)
+      .map(([channel, want]) => this.#wish(channel, want));
+    return { wants, at: [...this.#at].filter(([channel]) => !this.#wants.has(channel)) };
+  }
+
+  #wish(channel, { token, data, renewable }) {
+    return { channel, token, data, renewable, since: this.#at.get(channel) };
+  }
+
+  async #want(channel) {
+    const want = this.#wants.get(channel);
+    if (!want) return;
+    try {
+      if (want.fetch) want.token = await want.fetch(channel);
+      if (this.#wants.get(channel) === want) {
+        this.#member.tell({ type: "want", ...this.#wish(channel, want) });
+      }
+    } catch (error) {
+      this.#unsubscribed({ channel, code: error.code, reason: error.message });
+      this.#member.tell({ type: "unwant", channel });
+    }
+  }
+
+  #take({ type, ...message }) {
+    if (message.own && !this.#wants.has(message.channel)) return;
+    if (type === "pub") this.#published(message.channel, message.pub);
+    else if (type === "sub") this.#subscribed(message.channel, message.result, message.since);
+    else if (type === "unsub") this.#unsubscribed(message);
+    else if (type === "renew") this.#want(message.channel);
+    else if (type === "status") this.#heed(message);
+    else if (type === "reply") this.#calls.get(message.n)?.done(message.error, message.result);
+    else if (type === "online") {
+      this.#online = new Set(message.users);
+      each(this.#listeners.presence, { event: "state", online: this.online, more: message.more });
+    } else if (type === "presence") {
+      const { event } = message;
+      if (event.event === "online") this.#online.add(event.user);
+      if (event.event === "offline") this.#online.delete(event.user);
+      each(this.#listeners.presence, event);
+    }
+  }
+
+  #heed({ status: { token: bad, ...status }, token }) {
+    if (status.state === "denied") {
+      const own = this.#page.token;
+      const others = bad !== undefined && own && own !== bad;
+      if (others) this.#member.token = undefined; // Its own may be good.
+      else this.#end(status);
+      return;
+    }
+    this.#member.token = token;
+    if (status.state === "connecting" && this.#begun) status.state = "recovering";
+    if (status.state === "connected" && this.state !== "connected") {
+      if (this.state === "recovering") status.recovered = !this.#gaps.size;
+      this.#gaps.clear();
+      this.#begun = true;
+    }
+    this.#set(status);
+    // The timers of a hub in the background are slow.
+    if (status.retryIn && !this.#member.hub) {
+      after(status.retryIn, () => this.#member.tell({ type: "wake" }));
+    }
+    if (status.state !== "connected") return;
+    for (const call of this.#calls.values()) this.#begin(call);
+  }
+
+  #set(status) {
+    const changed = JSON.stringify(status) !== JSON.stringify(this.#status);
+    this.#status = status;
+    if (changed) each(this.#listeners.state, status.state, status);
+  }
+
+  // --- Channels --------------------------------------------------------------------------------
+
+  #published(channel, pub) {
+    const mine = this.#at.get(channel);
+    if (mine && pub.offset) {
+      if (pub.offset <= mine.offset || this.#behind.has(channel)) return;
+      if (pub.offset > mine.offset + 1) {
+        this.#behind.add(channel);
+        this.#member.present();
+        return;
+      }
+      this.#at.set(channel, { epoch: mine.epoch, offset: pub.offset });
+    }
+    this.#deliver(channel, pub);
+  }
+
+  #deliver(channel, { data, ...rest }) {
+    const message = { channel, data, ...rest };
+    each(this.#callbacks.get(channel) || [], data, message);
+    each(this.#listeners.message, message);
+  }
+
+  /** Take what a channel begins with, and judge whether it goes on from where this tab was. */
+  #subscribed(channel, { epoch, offset = 0, publications = [], recovered, data }, since) {
+    const mine = this.#at.get(channel);
+    const same = mine && mine.epoch === epoch;
+    const reached = since && mine && since.epoch === mine.epoch && since.offset <= mine.offset;
+    const whole = (recovered && reached) || (same && mine.offset >= offset);
+    this.#behind.delete(channel);
+    if (!epoch) this.#at.delete(channel);
+    else if (!same || mine.offset < offset) this.#at.set(channel, { epoch, offset });
+    if (mine && !whole) this.#gaps.add(channel);
+    if (whole) {
+      for (const pub of publications) {
+        if (!same || pub.offset > mine.offset) this.#deliver(channel, pub);
+      }
+    }
+    const event = mine ? (whole && "recovered") || "lost" : "subscribed";
+    const outcome = { channel, event, data };
+    each(this.#listeners.channel, outcome);
+    for (const { resolve } of this.#wants.get(channel)?.waiting.splice(0) || []) resolve(outcome);
+  }
+
+  #unsubscribed({ channel, code, reason }) {
+    const want = this.#wants.get(channel);
+    for (const known of [this.#wants, this.#at, this.#behind]) known.delete(channel);
+    for (const { reject } of want?.waiting || []) reject(fault({ code, reason }));
+    each(this.#listeners.channel, { channel, event: "unsubscribed", code, reason });
+  }
+
+  // --- Calls -----------------------------------------------------------------------------------
+
+  #call(method, params) {
+    if (this.#ended) return Promise.reject(fault({ message: `it is ${this.state}` }));
+    return new Promise((resolve, reject) => {
+      this.#numbers += 1;
+      const n = this.#numbers;
+      const timer = after(CALL, () => this.#calls.get(n)?.done({ message: "no answer in time" }));
+      const done = (error, result) => {
+        clearTimeout(timer);
+        this.#calls.delete(n);
+        if (error) reject(fault(error));
+        else resolve(result);
+      };
+      const call = { done, sent: false, message: { type: "call", n, method, params } };
+      this.#calls.set(n, call);
+      if (this.state === "connected") this.#begin(call);
+    });
+  }
+
+  #begin(call) {
+    if (call.sent) return;
+    call.sent = true;
+    this.#member.tell(call.message);
+  }
+
+  /** Nobody can say what became of them. */
+  #dropCalls() {
+    for (const { sent, done } of [...this.#calls.values()]) {
+      if (sent) done({ message: "connection lost" });
+    }
+  }
+}
