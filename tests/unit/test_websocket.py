@@ -27,7 +27,7 @@ from tests.unit.websocket_support import (
     servers,
 )
 from twisted_push.transports.fast import DirectTransport
-from twisted_push.transports.websocket import CLOSE_TIMEOUT, text_frame
+from twisted_push.transports.websocket import CLOSE_TIMEOUT, FAILED_TIMEOUT, text_frame
 
 
 @pytest.fixture(params=PATHS)
@@ -299,6 +299,24 @@ def test_a_peer_that_does_not_answer_the_close(make_server: Make) -> None:
     server.clock.advance(0.1)
     assert browser.wire.aborted
     assert server.door.connections == 0
+
+
+def test_a_peer_that_broke_the_protocol_is_let_go(make_server: Make) -> None:
+    """When it answers the close, or in a while."""
+    server = make_server()
+    answers, silent = Browser(server), Browser(server)
+    for browser in (answers, silent):
+        browser.open()
+        browser.give(b"\x83\x80....")
+        assert browser.closed[0] == 1002
+        assert not browser.wire.ended
+    answers.send(b"what it had sent before")
+    assert not answers.wire.ended
+    answers.send(struct.pack("!H", 1002), CLOSE)
+    assert answers.wire.ended
+    assert not answers.wire.aborted
+    server.clock.advance(FAILED_TIMEOUT)
+    assert silent.wire.aborted
 
 
 def test_a_slow_reader(make_server: Make) -> None:

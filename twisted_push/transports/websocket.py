@@ -43,13 +43,13 @@ __all__ = [
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has for answering a close frame."""
 
-FAILED_TIMEOUT = 1.0
+FAILED_TIMEOUT = 0.5
 """Seconds that a peer which broke the protocol has for reading why it is closed."""
 
 Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
 
-_TEXT, _BINARY = b"\x81", b"\x82"
+_TEXT, _BINARY, _CLOSE = b"\x81", b"\x82", b"\x88"
 
 
 @frozen
@@ -208,12 +208,15 @@ class PushWebSocket(WebSocketServerProtocol):
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def processData(self) -> bool:
-        """Read no more of a peer that broke the protocol.
+        """Read no more of a peer that broke the protocol, but for what may be its close frame.
 
         Autobahn would find a second fault in what follows, and drop the connection for it before
-        the peer has read the close frame.
+        the peer has read ours.
         """
         if self.failedByMe:
+            if _CLOSE in self.data:
+                self.wasClean = True
+                self.dropConnection()
             self.data = b""
             return False
         going_on: bool = super().processData()
