@@ -23,9 +23,9 @@ def _of_floor(figure: Figure) -> float | None:
 
 def _history_of_floor(figure: Figure) -> float | None:
     with_history = figure.peers.get(WITH_HISTORY)
-    if not with_history:
+    if not with_history or not figure.floor:
         return None
-    return Figure(figure.name, figure.unit, with_history).ratio(figure.floor or with_history)
+    return Figure(figure.name, figure.unit, with_history).ratio(figure.floor)
 
 
 def _of_peer(name: str) -> Callable[[Figure], float | None]:
