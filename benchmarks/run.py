@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Pauses of the load's own collector would stretch the wall times.
     gc.disable()
     figures = []
+    load = [os.getloadavg()[0]]
     try:
         for figure in suite.measure(scale, parts):
             print(report.line(figure), file=sys.stderr, flush=True)
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     command = " ".join(["benchmarks/run.py", *(sys.argv[1:] if argv is None else argv)])
-    text = json.dumps(report.document(command, scale, figures, skipped), indent=2)
+    load.append(os.getloadavg()[0])
+    found = {**report.document(command, scale, figures, skipped), "load_average": load}
+    text = json.dumps(found, indent=2)
     for table in (
         report.table(figures),
         report.peers_table(figures),

@@ -13,10 +13,13 @@ from twisted_push.bench.crowds import Clients
 from twisted_push.bench.histogram import Histogram
 from twisted_push.bench.publisher import Publisher
 
-__all__ = ["BUSY", "Plan", "measure"]
+__all__ = ["BUSY", "WAITED", "Plan", "measure"]
 
 BUSY = 0.8
 """The part of the time from which the load counts as what was measured."""
+
+WAITED = 0.1
+"""The part of the time from which other work on the machine counts as measured, too."""
 
 PERCENTILES = (50, 90, 99, 99.9, 100)
 _WARM_UP = 3
@@ -64,11 +67,13 @@ def _connections(plan: Plan, clients: Clients) -> Part:
         before, used = process.memory(plan.pid), process.cpu(plan.pid)
     else:
         before = used = 0
+    waited = _waited(plan, clients)
     seconds = clients.open(plan.clients)
     part: Part = {
         "count": plan.clients,
         "per_second": plan.clients / seconds,
         "load_busy": _busy(clients.heard().cpu, seconds, clients),
+        "waited": (_waited(plan, clients) - waited) / 1e9 / seconds,
     }
     if plan.pid is not None:
         process.settle(plan.pid)
@@ -111,8 +116,10 @@ def _watched(plan: Plan, clients: Clients, part: Callable[[], Part]) -> Part:
     """Do a part, and add what it cost and how long messages took."""
     begun = time.monotonic()
     used = 0 if plan.pid is None else process.cpu(plan.pid)
+    waited = _waited(plan, clients)
     found = part()
     seconds = time.monotonic() - begun
+    waited = _waited(plan, clients) - waited
     time.sleep(_LINGER)
     heard = clients.heard()
     expected = plan.messages * plan.burst * plan.clients
@@ -125,12 +132,20 @@ def _watched(plan: Plan, clients: Clients, part: Callable[[], Part]) -> Part:
         **found,
         "latency_ms": _latency(heard.latency),
         "load_busy": _busy(heard.cpu, seconds, clients),
+        "waited": waited / 1e9 / seconds,
     }
 
 
 def _latency(latency: Histogram) -> dict[str, float]:
     names = {percent: f"p{percent:g}" for percent in PERCENTILES} | {100: "max"}
     return {name: latency.percentile(percent) for percent, name in names.items()}
+
+
+def _waited(plan: Plan, clients: Clients) -> int:
+    """Give how long the server waited for a processor; where it is unknown, how long the load."""
+    if plan.pid is not None:
+        return process.waited(plan.pid)
+    return max(process.waited(crowd.pid) for crowd in clients.crowds)
 
 
 def _busy(cpu: int, seconds: float, clients: Clients) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-__all__ = ["LOAD_CORE", "SERVER_CORE", "BenchError", "Child", "cpu", "memory", "settle"]
+__all__ = ["LOAD_CORE", "SERVER_CORE", "BenchError", "Child", "cpu", "memory", "settle", "waited"]
 
 _cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVER_CORE = _cores[0]
@@ -58,6 +58,17 @@ def memory(pid: int) -> int:
     except OSError as error:
         raise BenchError(f"the memory of process {pid}: {error.strerror}") from None
     return sum(map(int, re.findall(r"(?m)^(?:Rss|Swap): +(\d+) kB", text)))
+
+
+def waited(pid: int) -> int:
+    """Give how long a process had work and no processor, in ns; 0 where that is not known.
+
+    Of its first thread, which is the one that serves. Source: the kernel's sched-stats.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
 
 
 def settle(pid: int, timeout: float = 20.0) -> None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from twisted_push.bench.measure import BUSY, Plan
+from twisted_push.bench.measure import BUSY, WAITED, Plan
 
 __all__ = ["machine", "short", "table", "text", "warnings"]
 
@@ -62,6 +62,13 @@ def warnings(plan: Plan, parts: Mapping[str, Mapping[str, Any]], cores: int) -> 
         "measured: use more --processes, or run it on other machines as well"
         for name, part in parts.items()
         if part["load_busy"] >= BUSY
+    ]
+    found += [
+        f"{name}: {'the load' if plan.pid is None else 'the server'} waited for a processor "
+        f"{part['waited']:.0%} of the time. Other work on this machine is in the figures, most of "
+        "all in rates and latencies"
+        for name, part in parts.items()
+        if part["waited"] >= WAITED
     ]
     late = parts.get("at a rate", {}).get("published_late_ms", 0.0)
     if plan.rate and late > 1000 / plan.rate:

@@ -14,8 +14,13 @@ from twisted_push.bench.report import short, table, text, warnings
 
 PLAN = Plan(channel="broadcast", clients=10, messages=2, size=200, burst=1, rate=0.0, pid=1)
 PARTS: dict[str, dict[str, Any]] = {
-    "connections": {"count": 10, "per_second": 1234.5, "load_busy": 0.1},
-    "deliveries": {"cpu_us": 12.345, "latency_ms": {"p50": 0.5, "max": 1.25}, "load_busy": 0.2},
+    "connections": {"count": 10, "per_second": 1234.5, "load_busy": 0.1, "waited": 0.0},
+    "deliveries": {
+        "cpu_us": 12.345,
+        "latency_ms": {"p50": 0.5, "max": 1.25},
+        "load_busy": 0.2,
+        "waited": 0.05,
+    },
 }
 
 
@@ -49,6 +54,14 @@ def test_a_load_that_was_the_limit_says_so() -> None:
     busy = {**PARTS, "deliveries": {**PARTS["deliveries"], "load_busy": 0.97}}
     [said] = warnings(PLAN, busy, cores=2)
     assert said.startswith("deliveries: the load was busy 97% of the time")
+
+
+def test_other_work_on_the_machine_is_told() -> None:
+    part = {**PARTS["deliveries"], "waited": 0.5}
+    [said] = warnings(PLAN, {**PARTS, "deliveries": part}, cores=2)
+    assert said.startswith("deliveries: the server waited for a processor 50% of the time")
+    [said, _] = warnings(evolve(PLAN, pid=None), {**PARTS, "deliveries": part}, cores=2)
+    assert said.startswith("deliveries: the load waited")
 
 
 def test_messages_that_were_published_late_are_told() -> None:
