@@ -15,16 +15,20 @@ import { bundle } from "./bundle.mjs";
 const here = (path) => new URL(path, import.meta.url);
 const EXPORTS = "export const { connect, version } = Push;\nexport default Push;\n";
 
+// Names by which the parts know each other. They are in no message, to the server or to other tabs.
+const INTERNAL = new RegExp(`^(${["auth", "beat", "begun", "drop", "excused", "failed", "fetchToken",
+  "hear", "joined", "link", "live", "others", "pinged", "polls", "presented", "watch"].join("|")})$`);
+
 const source = bundle();
 const { version } = JSON.parse(readFileSync(here("package.json"), "utf8"));
 if (!source.includes(`const VERSION = "${version}";`)) {
   throw new Error(`src/helpers.js is not of version ${version}`);
 }
-const banner = `/*! twisted_push ${version} for browsers. MIT license. Made of client/src. */`;
+const banner = `/*! twisted_push ${version}, MIT license, made of client/src */`;
 const { code } = await minify(source, {
   ecma: 2020,
   compress: { passes: 3 },
-  mangle: true,
+  mangle: { properties: { regex: INTERNAL } },
   format: { comments: false, preamble: banner, ascii_only: true },
 });
 const served = { "push.js": `${code}\n`, "push.mjs": `${code}\n${EXPORTS}` };

@@ -31,13 +31,14 @@ export function after(time, act) {
   return setTimeout(act, Math.min(time, 0x7fffffff));
 }
 
+/** Whether a close code, 3500 to 3999 or 4500 to 4999, is for good. */
 export function staysAway(code) {
-  return (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
+  return code >= 3500 && code < 5000 && code % 1000 >= 500;
 }
 
 export async function digest(text) {
   const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return String(new Uint8Array(bytes));
 }
 
 export function hidden() {
@@ -48,10 +49,12 @@ export function offline() {
   return typeof navigator === "object" && navigator.onLine === false;
 }
 
+/** Listen to events of the window, if there is one; give what ends that. */
 export function onWindow(events) {
-  if (typeof addEventListener !== "function") return () => {};
-  for (const [name, act] of Object.entries(events)) addEventListener(name, act);
-  return () => {
-    for (const [name, act] of Object.entries(events)) removeEventListener(name, act);
-  };
+  const ending = new AbortController();
+  if (typeof addEventListener === "function") {
+    const { signal } = ending;
+    for (const [name, act] of Object.entries(events)) addEventListener(name, act, { signal });
+  }
+  return () => ending.abort();
 }

@@ -76,11 +76,10 @@ export class Link {
 
   /** Transports to try in one go: after a loss those that worked, until they fail thrice. */
   #order() {
-    const { transports, url } = this.#page;
     if (this.#good && !this.#bad.has(this.#good) && this.#failures < 4) return [this.#good];
-    const known = remembered(url);
+    const known = remembered(this.#page);
     const rank = (name) => (this.#bad.has(name) ? 2 : Number(name !== known));
-    return [...transports].sort((a, b) => rank(a) - rank(b));
+    return [...this.#page.transports].sort((a, b) => rank(a) - rank(b));
   }
 
   #attempt([name, ...others]) {
@@ -124,7 +123,7 @@ export class Link {
     wire.since = Date.now();
     this.#ping = 1000 * (result.ping || 25);
     this.#silence(this.#ping + LATE);
-    if (this.#good !== wire.name) remember(this.#page.url, wire.name);
+    if (this.#good !== wire.name) remember(this.#page, wire.name);
     this.#good = wire.name;
     this.#expire(result);
     this.#owner.begun(result);

@@ -19,7 +19,7 @@ export class Tab {
   #status = { state: "connecting" };
   #begun = false; // It was connected before.
   #member;
-  #timers = {};
+  #pause; // until a tab in the background gives up its connection
   #unlisten;
 
   constructor(page) {
@@ -106,34 +106,32 @@ export class Tab {
   get #ended() { return ["denied", "closed"].includes(this.state); }
 
   #attend() {
-    const windows = onWindow({
+    const unlisten = onWindow({
       pagehide: () => this.#leave(),
       pageshow: (event) => event.persisted && this.#join(),
+      visibilitychange: () => (hidden() ? this.#hidden() : this.#visible()),
     });
-    const seen = () => (hidden() ? this.#hidden() : this.#visible());
-    if (typeof document === "object") document.addEventListener("visibilitychange", seen);
+    const checking = setInterval(() => this.#member.check(), PROBE);
     if (hidden()) this.#hidden();
-    this.#timers.check = setInterval(() => this.#member.check(), PROBE);
     this.#unlisten = () => {
-      windows();
-      if (typeof document === "object") document.removeEventListener("visibilitychange", seen);
-      clearInterval(this.#timers.check);
-      clearTimeout(this.#timers.pause);
+      unlisten();
+      clearInterval(checking);
+      clearTimeout(this.#pause);
     };
   }
 
   #hidden() {
     if (!this.#page.pauseHidden) return;
-    this.#timers.pause = after(1000 * this.#page.pauseHidden, () => {
+    this.#pause = after(1000 * this.#page.pauseHidden, () => {
       this.#leave();
       this.#set({ state: "recovering", reason: "hidden" });
     });
   }
 
   #visible() {
-    clearTimeout(this.#timers.pause);
-    if (!this.#member.id) this.#join();
-    else this.#member.wake();
+    clearTimeout(this.#pause);
+    if (this.#member.id) this.#member.wake();
+    else this.#join();
   }
 
   #join() {

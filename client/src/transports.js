@@ -91,19 +91,24 @@ function emulate(url, wire) {
   return post;
 }
 
-export function remembered(url) {
+/** Where it is noted what worked: pages that may use other transports have another place. */
+function noteOf({ url, transports }) {
+  return `twisted_push ${url} ${transports}`;
+}
+
+export function remembered(page) {
   try {
-    const { name, until } = JSON.parse(localStorage.getItem(`twisted_push ${url}`));
+    const { name, until } = JSON.parse(localStorage.getItem(noteOf(page)));
     return until > Date.now() ? name : undefined;
   } catch {
     return undefined; // Nothing there, or no storage.
   }
 }
 
-export function remember(url, name) {
+export function remember(page, name) {
   try {
     const until = Date.now() + REMEMBER;
-    localStorage.setItem(`twisted_push ${url}`, JSON.stringify({ name, until }));
+    localStorage.setItem(noteOf(page), JSON.stringify({ name, until }));
   } catch {
     // No storage: the next page tries all again.
   }

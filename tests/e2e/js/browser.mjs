@@ -92,7 +92,7 @@ const commands = {
   // Have a page be in the background, as it is told; a headless browser shows all of them.
   hide: ({ page, hidden }) => pages.get(page).evaluate((state) => {
     Object.defineProperty(document, "visibilityState", { configurable: true, value: state });
-    document.dispatchEvent(new Event("visibilitychange"));
+    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
   }, hidden ? "hidden" : "visible"),
   // Which of these texts came to the browser, or stand in its pages, so far?
   search: async ({ texts }) => {

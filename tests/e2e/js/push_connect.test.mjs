@@ -232,10 +232,19 @@ test("what worked is used first for a day", async () => {
   assert.equal(browser.sockets.length, 2);
 });
 
+test("what a page with other transports found is nothing to this one", async () => {
+  const { browser } = await begin({ transports: ["poll"] });
+  browser.request("connection/poll").answer({ id: 1, connect: REPLY });
+  await settle();
+  browser.tab().connect({ share: false });
+  await settle();
+  assert.equal(browser.sockets.length, 1);
+});
+
 test("what is remembered and fails now is followed by the others", async () => {
   const browser = new Browser();
   const until = browser.now + 1000;
-  browser.storage.set(`twisted_push ${SERVER}`, JSON.stringify({ name: "sse", until }));
+  browser.storage.set(`twisted_push ${SERVER} ${ALL}`, JSON.stringify({ name: "sse", until }));
   browser.tab().connect({ share: false });
   await settle();
   browser.sources[0].onerror({});
@@ -245,7 +254,7 @@ test("what is remembered and fails now is followed by the others", async () => {
 for (const nonsense of ["{", "null", '{"name":"constructor","until":9e99}', '{"name":5}']) {
   test(`a memory of ${nonsense} is none`, async () => {
     const browser = new Browser();
-    browser.storage.set(`twisted_push ${SERVER}`, nonsense);
+    browser.storage.set(`twisted_push ${SERVER} ${ALL}`, nonsense);
     browser.tab().connect({ share: false });
     await settle();
     assert.equal(browser.sockets.length, 1);

@@ -7,7 +7,7 @@ import { compileFunction } from "node:vm";
 import { bundle } from "../../../client/bundle.mjs";
 
 export const SOURCE = bundle();
-const GLOBALS = ["document", "location", "navigator", "addEventListener", "removeEventListener",
+const GLOBALS = ["document", "location", "navigator", "addEventListener",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date", "Math", "WebSocket",
   "EventSource", "fetch", "localStorage", "BroadcastChannel", "crypto"];
 const compile = (source) => compileFunction(`${source}\nreturn Push;`, GLOBALS,
@@ -270,9 +270,12 @@ class Tab {
       return browser.numbers;
     };
     const clear = (id) => browser.timers.delete(id);
-    const listen = (event, listener) => this.listeners.push({ event, listener });
-    const unlisten = (event, listener) => {
-      this.listeners = this.listeners.filter((l) => l.event !== event || l.listener !== listener);
+    const listen = (event, listener, { signal }) => {
+      const entry = { event, listener };
+      this.listeners.push(entry);
+      signal.addEventListener("abort", () => {
+        this.listeners = this.listeners.filter((each) => each !== entry);
+      });
     };
     this.document = {
       visibilityState: state,
@@ -282,15 +285,12 @@ class Tab {
         getAttribute: (name) => attributes[name] ?? null,
       },
       querySelector: () => null,
-      addEventListener: listen,
-      removeEventListener: unlisten,
     };
     return {
       document: this.document,
       location: { href: "https://site.example/page" },
       navigator: { get onLine() { return tab.online; }, locks: browser.locks.of(this) },
       addEventListener: listen,
-      removeEventListener: unlisten,
       setTimeout: timer,
       clearTimeout: clear,
       setInterval: (callback, every) => timer(callback, every, every),
