@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.c_programs import compiler, program
-from tests.e2e.server import KEY, PushServer, environment, jwt_for
+from tests.certificates import self_signed
+from tests.e2e.server import KEY, PushServer, environment, free_port, jwt_for, make_server
 from twisted_push.bench.crowds import PYTHON, Clients, Crowd
 from twisted_push.bench.publisher import Publisher
 from twisted_push.bench.server import CHANNEL, running_server
@@ -69,6 +71,23 @@ def test_a_server_that_runs(server: PushServer) -> None:
     del environ["TWISTED_PUSH_KEY"]
     found = figures([*there, "--origin", "https://www.example.org"], environ)
     assert found["deliveries"]["cpu_us"] > 0
+
+
+def test_a_server_with_tls(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path / "certificate.pem")
+    port, backend = free_port(), free_port()
+    tls = f"ssl:{port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
+    here = {"listen": [tls], "backend_listen": [f"tcp:{backend}:interface=127.0.0.1"]}
+    own = make_server(tmp_path, top=here, site={"anonymous": True})
+    own.port = backend
+    urls = ("--url", f"https://127.0.0.1:{port}", "--api-url", own.url)
+    with own:
+        # Who made the certificate is not known to the system, and must be told.
+        environ = {"TWISTED_PUSH_KEY": KEY, "SSL_CERT_FILE": str(certificate)}
+        assert figures(urls, environ)["deliveries"]["count"] == 60
+        refused = bench(*urls, *SMALL, environ={"TWISTED_PUSH_KEY": KEY})
+    assert refused.returncode == 1
+    assert "certificate verify failed" in refused.stderr
 
 
 @pytest.mark.parametrize(
