@@ -1,4 +1,4 @@
-"""The server, and beside it what tells how its collector stopped it, and what it holds.
+"""The server, and beside it what tells how long Python's collector stopped it.
 
 ``python -m benchmarks.watched ARGUMENTS`` runs ``twisted-push ARGUMENTS``. It answers each line of
 its standard input with a line of JSON:
@@ -6,8 +6,6 @@ its standard input with a line of JSON:
 (empty)   the longest pause by the collector since the last question, in ms of CPU time, and how
           often it collected; the collector calls what notes them (`gc.callbacks`)
 collect   the same, when all has been collected
-held      how many timers the reactor has, and how many objects there are of each class of
-          twisted_push and of each kind of connection, when all has been collected
 
 The product knows nothing of it.
 """
@@ -19,7 +17,6 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,37 +45,14 @@ class _Watcher:
     def answer(self) -> None:
         """Answer each line of the input; ends with it."""
         for line in sys.stdin:
-            question = line.strip()
-            if question == "collect":
+            if line == "collect\n":
                 gc.collect()
-            found = _held() if question == "held" else self._pauses()
-            print(json.dumps(found), file=self._out, flush=True)
+            print(json.dumps(self._pauses()), file=self._out, flush=True)
 
     def _pauses(self) -> dict[str, Any]:
         longest, count = self._longest, self._count
         self._longest = self._count = 0
         return {"longest_ms": longest / 1e6, "count": count}
-
-
-def _held() -> dict[str, Any]:
-    from twisted.internet import reactor as installed
-    from twisted.internet import tcp
-    from twisted.internet.threads import blockingCallFromThread
-
-    reactor: Any = installed
-
-    def look() -> dict[str, Any]:
-        gc.unfreeze()  # What is frozen is in no list.
-        gc.collect()
-        kinds = Counter(
-            f"{kind.__module__}.{kind.__qualname__}"
-            for kind in map(type, gc.get_objects())
-            if str(kind.__module__).startswith("twisted_push.") or issubclass(kind, tcp.Connection)
-        )
-        return {"timers": len(reactor.getDelayedCalls()), "objects": kinds}
-
-    found: dict[str, Any] = blockingCallFromThread(reactor, look)
-    return found
 
 
 if __name__ == "__main__":
