@@ -148,6 +148,7 @@ class Crowd:
 
     def __init__(self, loop: Loop, port: int, *, speaks: bool = True) -> None:
         self.speaks = speaks
+        self.window = _WINDOW
         self.ready = 0
         self.messages = 0
         self.sample = b""
@@ -166,7 +167,7 @@ class Crowd:
             self._loop.add(client.sock, client.readable)
             if self.speaks:
                 client.sock.send(self._upgrade)
-                self._wait(number - _WINDOW)
+                self._wait(number - self.window)
         if self.speaks:
             self._wait(len(self._clients))
 

@@ -20,10 +20,13 @@ from twisted_push.model import ServiceKey
 from twisted_push.node.node import Node
 from twisted_push.web import GuardedRequest, address_of, answer_json, bad_header, header
 
-__all__ = ["RETRY_AFTER", "Api", "retry_after"]
+__all__ = ["LARGE", "RETRY_AFTER", "Api", "retry_after"]
 
 RETRY_AFTER = b"1"
 """Seconds after which a request that the engine could not take may be tried again."""
+
+LARGE = 32 * 1024
+"""Bytes of a body from which a request waits for its site's turn: reading it takes long."""
 
 _STATUS = {100: 500, 101: 401, 103: 403, 104: 404, 106: 413, 108: 501, 111: 429}
 """HTTP statuses of errors for those who want them (`X-Centrifugo-Error-Mode: transport`)."""
@@ -81,7 +84,7 @@ class Api(Resource):
         body = request.body.getvalue() or b"{}"
         outcome = "ok"
         try:
-            if not node.context.share.free:
+            if len(body) > LARGE or not node.context.share.free:
                 await node.context.share.turn()
             result = await self._methods.run(node, key, name, body)
             # Public clients of this API read the replies of a batch without the envelope.

@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_push.backend import nodejs_messages as messages
 from twisted_push.backend import nodejs_users as users
-from twisted_push.backend.api import RETRY_AFTER, retry_after
+from twisted_push.backend.api import LARGE, RETRY_AFTER, retry_after
 from twisted_push.backend.calls import Call, Result, Route, Site
 from twisted_push.backend.keys import Rates, find_key
 from twisted_push.errors import EngineUnavailable, Refused
@@ -151,7 +151,7 @@ class NodejsRoutes(Resource):
     async def _carry_out(self, route: Route, call: Call, key: ServiceKey) -> _Answer:
         context = call.site.node.context
         try:
-            if not context.share.free:
+            if len(call.body) > LARGE or not context.share.free:
                 await context.share.turn()
             if route.scope:
                 context.policy.check_scope(key, route.scope)
