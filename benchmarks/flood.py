@@ -36,7 +36,7 @@ def _publishes(port: int, key: str) -> NoReturn:
     request = api_request(port, key, "publish", body)
     _begin(64)
     while True:
-        publishers.publish(request, 10_000)
+        publishers.publish(request, 640)
 
 
 def _batches(port: int, key: str) -> NoReturn:
@@ -47,7 +47,7 @@ def _batches(port: int, key: str) -> NoReturn:
     request = api_request(port, key, "batch", {"commands": [command] * _BATCH})
     _begin(4)
     while True:
-        publishers.publish(request, 16)
+        publishers.publish(request, 4)
 
 
 def _fan_outs(port: int, key: str) -> NoReturn:

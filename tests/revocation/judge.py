@@ -5,7 +5,7 @@ from ``begun``, when the CMS asked, to ``answered``. A right that is older than 
 answered cut is void. How old a right is:
 
 - of a page that the CMS let in: as old as the question that it answered, whoever asked that first,
-  and however long the answer was on its way or kept;
+  and however long the answer was on its way or kept; or as old as the one by which it was renewed;
 - of a page with a signed token: for a kick as old as the page's connect, for the rest as old as
   the token, which is older than everything;
 - of a channel that a page asks for by itself, or brings a content token for: as old as its asking,
@@ -35,7 +35,7 @@ class Cut:
     """What the CMS took: from the pages that ``means`` tells, a ``channel`` or all (None).
 
     ``entry``: it counts when a page came, not how old its token is. ``final``: no right is new
-    enough.
+    enough. ``of_token``: it takes what the token gives, and not what was given to its user.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Cut:
     channel: str | None = None
     entry: bool = False
     final: bool = False
+    of_token: bool = False
     answered: int | None = None
 
 
@@ -65,7 +66,14 @@ class _Dossier:
     connected_at: int | None = None
     granted: set[str] = field(factory=set)
     asked: dict[str, dict[float, float]] = field(factory=dict)
-    seen: set[tuple[str, int]] = field(factory=set)
+
+    def renewed(self, page: Page) -> None:
+        """Take notice that the CMS was asked again, if it was, and what it said."""
+        channels = page.session.grant.channels if page.session.grant is not None else ()
+        for name in channels:
+            if name.startswith("q:"):
+                self.issued = max(self.issued, int(name[2:]))
+                self.granted |= set(channels)
 
 
 class Judge:
@@ -114,6 +122,7 @@ class Judge:
                 asked.pop(number, None)
         if dossier.connected_at is None:
             return
+        dossier.renewed(page)
         self.counts["frames"] += 1
         self.counts["publications"] += len(told.numbers)
         for cut in self.cuts:
@@ -135,7 +144,7 @@ class Judge:
         if cut.channel is None:
             right = dossier.entry if cut.entry else dossier.issued
         elif cut.channel in told.channels and told.kind in ("channel", "connect"):
-            right = self._right(page, dossier, cut.channel)
+            right = self._right(page, dossier, cut)
         else:
             return
         if cut.final or right <= cut.begun:
@@ -145,11 +154,11 @@ class Judge:
                 f" {cut.answered}; its right is of {right}"
             )
 
-    def _right(self, page: Page, dossier: _Dossier, channel: str) -> float:
-        """Give how old the newest right of a page to a channel is."""
-        rights: list[float] = [
-            gift.at for gift in self._gifts if gift.channel == channel and gift.means(page)
-        ]
+    def _right(self, page: Page, dossier: _Dossier, cut: Cut) -> float:
+        """Give how old the newest right of a page to the channel of a cut is."""
+        channel = cut.channel or ""
+        gifts = [gift for gift in self._gifts if gift.channel == channel and gift.means(page)]
+        rights: list[float] = [inf if cut.of_token else gift.at for gift in gifts]
         rights += dossier.asked.get(channel, {}).values()
         if channel in dossier.granted:
             rights.append(dossier.issued)
@@ -157,8 +166,11 @@ class Judge:
 
     # --- What must be delivered --------------------------------------------------------------
 
-    def check_view(self, page: Page, final: dict[str, int]) -> None:
-        """See that a page got the last publication of each channel that it believes to have."""
+    def check_view(self, page: Page, final: dict[str, int], before: int) -> None:
+        """See that a page got the last publication of each channel that it believes to have.
+
+        Those were made after ``before``.
+        """
         if not page.open or page.connect_reply is None:
             return
         view: set[str] = {"broadcast"}
@@ -167,11 +179,11 @@ class Judge:
             got.update(told.numbers)
             if not isinstance(page, NativePage):
                 continue
-            if told.kind == "connect":
+            if told.kind == "connect" and told.at < before:
                 view |= told.what
             elif told.kind == "ended":
                 view -= told.channels
-            elif told.what == "subscribe":
+            elif told.what == "subscribe" and told.at < before:
                 view |= told.channels
         for channel in view & set(final):
             self.counts["views"] += 1

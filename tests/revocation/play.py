@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from math import inf
 from random import Random
@@ -55,6 +56,7 @@ class Play:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
+        random.seed(seed)  # The server's own jitter.
         self.log: list[str] = []
         self.judge = Judge()
         self.site = Site(self.random.choice(["connect", "nodejs"]), self.judge.sent)
@@ -67,6 +69,7 @@ class Play:
         self.methods = Methods([self.site.node])
         self._failures: list[Failure] = []
         self.mode = self.random.choice(["memory", "journal", "far"])
+        self.expiring = self.random.random() < 0.4
         self._start()
 
     def _start(self) -> None:
@@ -96,15 +99,17 @@ class Play:
             step()
             self.site.clock.advance(0.001)
         self._settle()
+        before = self.timeline.tick()
         final = {channel: self._publish(channel) for channel in (*CHANNELS, "broadcast")}
         self._settle()
         for page in self.pages:
-            self.judge.check_view(page, final)
+            self.judge.check_view(page, final, before)
         self._end()
         if self._failures:
             self._failures[0].raiseException()
         if self.judge.violations:
-            lines = [f"{self.mode}, {self.site.callback_dialect}", *self.log]
+            expiring = ", grants with an end" if self.expiring else ""
+            lines = [f"{self.mode}, {self.site.callback_dialect}{expiring}", *self.log]
             raise Violation("\n".join([*lines, *self.judge.violations]))
         return self.judge
 
@@ -274,8 +279,11 @@ class Play:
             question.answer({"result": {}})
         else:
             user = _user_of(question.said["token"])
-            channels = ["news:g", "plain", f"q:{question.number}"]
-            question.answer({"result": {"user": user, "channels": channels}})
+            channels = [f"q:{question.number}", "news:g", "plain"]
+            end = {}
+            if self.expiring:
+                end = {"expire_at": int(self.site.clock.seconds()) + self.random.randrange(2, 9)}
+            question.answer({"result": {"user": user, "channels": channels, **end}})
 
     def _say_as_drupal(self, question: Question, said: str) -> None:
         token = question.said["authToken"]
@@ -407,7 +415,7 @@ class Play:
             means = lambda p: (  # noqa: E731
                 p.first_token == token and _came_by(p, token) and token not in SIGNED
             )
-            cut = self._cut(f"plain taken of {token}", means, channel="plain")
+            cut = self._cut(f"plain taken of {token}", means, channel="plain", of_token=True)
             self._call_route("authtoken/channel/remove", cut, "plain", token)
         else:
             here = {p for p in self.pages if p.connect_reply is not None}

@@ -199,7 +199,8 @@ class Page:
 
     @property
     def open(self) -> bool:
-        return not self.gone and self.transport.closed_with is None
+        wire = self.transport
+        return not (self.gone or wire.aborted) and wire.closed_with is None
 
     @property
     def connect_reply(self) -> Told | None:

@@ -1,15 +1,16 @@
 """What the CMS does to clients that are on their way: what it takes then stays taken.
 
 A client arrives from its connect until it is told of it, or from a refresh until its new token is
-accepted: somebody is being asked who it is. It wishes for a channel while the CMS or the engine is
-being asked. In neither case can it be found where clients are looked up; so a kick, a logout or
-a removal that is answered meanwhile is noted here, and looked at in the turn of the answer.
+accepted: somebody is being asked who it is. Its grant may be renewed while it is here. And it
+wishes for a channel while the CMS or the engine is being asked. In none of these cases can it be
+found where clients are looked up; so a kick, a logout or a removal that is answered meanwhile is
+noted here, and looked at in the turn of the answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from attrs import define, field, frozen
@@ -123,6 +124,31 @@ class Arrivals:
                 del self._questions[key]
                 self._forget()
 
+    @contextmanager
+    def renewing(self, key: Hashable) -> Iterator[Callable[[Session, float], set[str]]]:
+        """Have a grant be renewed.
+
+        What it gives tells, in the turn of the answer, which channels the CMS took from a client
+        meanwhile, up to the time of what it says.
+        """
+        question = self._questions["renewal", key] = _Question(self._number)
+        try:
+            yield lambda session, issued_at: self._taken(session, question.began, issued_at)
+        finally:
+            del self._questions["renewal", key]
+            self._forget()
+
+    def _taken(self, session: Session, began: int, issued_at: float) -> set[str]:
+        notes = self._notes_on(session, began, issued_at)
+        return {note.what for note in notes if isinstance(note.what, str)}
+
+    def _notes_on(self, session: Session, began: int, issued_at: float) -> Iterator[_Note]:
+        """Give what was noted of a client since, and beats what the CMS said at a time."""
+        for key in keys_of(session):
+            for note in self._by_key.get(key, ()):
+                if note.number > began and note.at >= issued_at and note.target.means(session):
+                    yield note
+
     def admit(self, arrival: Arrival, issued_at: float) -> None:
         """Take notice that it is known who a client is, by what the CMS said at ``issued_at``.
 
@@ -131,13 +157,10 @@ class Arrivals:
         session, began = arrival.session, arrival.question.began
         if session.client in self._strangers:
             began = min(began, self._strangers[session.client].began)
-        for key in keys_of(session):
-            for note in self._by_key.get(key, ()):
-                if note.number <= began or note.at < issued_at or not note.target.means(session):
-                    continue
-                if isinstance(note.what, Disconnect):
-                    raise note.what
-                arrival.taken.add(note.what)
+        for note in self._notes_on(session, began, issued_at):
+            if isinstance(note.what, Disconnect):
+                raise note.what
+            arrival.taken.add(note.what)
         self.left(session)
 
     def note(self, target: Target, what: Disconnect | str, at: float) -> None:

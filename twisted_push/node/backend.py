@@ -200,6 +200,7 @@ class Backend:
 
     async def remove_channel(self, channel: str) -> None:
         """Take a channel from everybody who has it now; nothing of it is delivered any more."""
+        self._channels.arrivals.note(Target(), channel, self._context.clock.seconds())
         pace = self._context.share.pace()
         for session in tuple(self._context.hub.clients.values()):
             self._channels.take(session, channel)

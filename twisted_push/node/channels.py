@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 
 from attrs import evolve, frozen
@@ -146,8 +146,12 @@ class Channels:
             return channels
         return overlaid(channels, await self._context.engine.overlays(grant.user), grant)
 
-    async def regrant(self, session: Session, old: Grant, new: Grant) -> None:
+    async def regrant(
+        self, session: Session, old: Grant, new: Grant, but_for: Container[str] = ()
+    ) -> None:
         """Give a client the channels of a new grant; take those that only the old one has.
+
+        Those in ``but_for`` the CMS took since it was asked.
 
         What it got by other ways stays, and what the CMS takes meanwhile is taken. Raises
         EngineUnavailable.
@@ -165,6 +169,8 @@ class Channels:
                 self._take_granted(session, channel)
             for channel, wish in wishes.items():
                 if session.closed or channel in session.subscriptions or channel not in channels:
+                    continue
+                if channel in but_for:
                     continue
                 given = channels[channel]
                 subscription = Subscription(channel, Kind.GRANTED, given.info, given.data)

@@ -54,6 +54,9 @@ GRANULARITY = 0.25
 Key = bytes | str
 """What is renewed together: the digest of a token, or the id of a client that came without one."""
 
+Taken = Callable[[Session, float], set[str]]
+"""Tells which channels the CMS took meanwhile: see `Arrivals.renewing`."""
+
 _log = Logger()
 
 
@@ -184,13 +187,14 @@ class Renewals:
             self._schedule(key, entry.end)
             return
         entry.asking = True
-        answer = await self._answer(known[0])
-        entry.asking = False
-        if self._entries.get(key) is not entry:
-            return  # All are gone, or came anew.
-        if isinstance(answer, Grant):
-            await self._take(key, entry, answer)
-        elif answer is not None:
+        with self._channels.arrivals.renewing(key) as taken:
+            answer = await self._answer(known[0])
+            entry.asking = False
+            if self._entries.get(key) is not entry:
+                return  # All are gone, or came anew.
+            if isinstance(answer, Grant):
+                await self._take(key, entry, answer, taken)
+        if isinstance(answer, PushError):
             self._refused(key, answer)
 
     async def _answer(self, session: Session) -> Grant | PushError | None:
@@ -226,7 +230,7 @@ class Renewals:
 
     # --- A new grant -------------------------------------------------------------------------
 
-    async def _take(self, key: Key, entry: _Entry, grant: Grant) -> None:
+    async def _take(self, key: Key, entry: _Entry, grant: Grant, taken: Taken) -> None:
         """Give the sessions of a grant the one that follows it."""
         if grant.expires_at is None:
             self._forget(key)
@@ -235,9 +239,9 @@ class Renewals:
             self._schedule(key, entry.end)
         for session in self._sessions(key):
             if not session.closed:
-                await self._give(session, grant)
+                await self._give(session, grant, taken)
 
-    async def _give(self, session: Session, grant: Grant) -> None:
+    async def _give(self, session: Session, grant: Grant, taken: Taken) -> None:
         if grant.user != session.user:
             # It is somebody else now: the client comes back, and is let in as that one.
             self._finish(session, Disconnect(3014), "")
@@ -247,7 +251,8 @@ class Renewals:
             self._channels.presence.update(session)
         self._online.refreshed(session)
         try:
-            await self._channels.regrant(session, old, grant)
+            but_for = taken(session, grant.issued_at)
+            await self._channels.regrant(session, old, grant, but_for)
         except EngineUnavailable as error:
             _log.warn("{site}: {why}", site=self._context.name, why=error)
             self._finish(session, Disconnect(3004), "")

@@ -36,6 +36,8 @@ class Client(Protocol):
 class Target:
     """A user, or one of its clients, or one client alone; but for the clients in ``spared``.
 
+    Where nothing is given: everybody.
+
     ``token``: every client that came with this token, and those to come. ``anonymous``: every
     client without a user that is here now.
     """
@@ -74,7 +76,9 @@ class Target:
             return "client", self.client
         if self.session:
             return "session", self.session
-        return ("token", self._digest) if self._digest is not None else ("user", self.user)
+        if self._digest is not None:
+            return "token", self._digest
+        return ("user", self.user) if self.user or self.anonymous else "everybody"
 
     def means(self, client: Client) -> bool:
         """Tell whether a client is meant."""
@@ -94,4 +98,5 @@ def keys_of(client: Client) -> tuple[Hashable, ...]:
         ("session", client.secret),
         ("token", client.token_digest),
         ("user", client.user),
+        "everybody",
     )

@@ -202,3 +202,26 @@ async def test_the_notice_of_a_given_channel_that_waits_goes_with_the_channel(
     await world.node.backend.unsubscribe(Target(user="42"), "plain")
     tab.session.resume()
     assert [list(each["push"]) for each in tab.new()] == [["channel", "unsubscribe"]]
+
+
+async def test_a_renewal_does_not_give_back_what_was_taken_while_the_cms_was_asked(
+    make_world: Worlds,
+) -> None:
+    """What it says to a later question counts."""
+    world = await make_world(callback=True)
+    tabs = [asking(world), asking(world, "of-bob")]
+
+    tab = tabs[0]
+    end = int(world.clock.seconds()) + 20
+    for user in ("alice", "bob"):
+        result = {"user": user, "channels": ["plain", "other"], "expire_at": end}
+        world.cms.reply({"result": result})
+    tabs[1].leave()
+    world.advance(19)
+    assert world.cms.open
+    await world.node.backend.unsubscribe(Target(client=tab.session.client), "plain")
+    world.cms.reply({"result": {"user": "alice", "channels": ["plain", "other"]}})
+    world.advance(1)
+    assert sorted(tab.session.subscriptions) == ["broadcast", "other"]
+    await world.publish("plain", 1)
+    assert tab.published("plain") == []
