@@ -53,6 +53,9 @@ _UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 _RESET = struct.pack("ii", 1, 0)
+_WARM_UP = 60.0
+"""Seconds until memory is as large as all of it at once makes it."""
+
 _QUIET = 35.0
 """Seconds after which all is gone: graces, histories, and the silence before an HTTP request."""
 
@@ -290,12 +293,14 @@ def churn(seconds: float, *, rate: float, most: int, seed: int) -> dict[str, Any
     with _server() as server:
         # What is made once is not left over: a short while of all of it comes first.
         first = _Churn(server, seed + 1, most)
-        first.run(min(20.0, seconds), rate)
+        first.run(min(_WARM_UP, seconds), rate)
         first.end()
         before, base = _left(server), server.memory()
         churning = _Churn(server, seed, most)
-        churning.run(seconds, rate)
-        most_memory = server.memory()
+        memory = []
+        for _ in range(10):
+            churning.run(seconds / 10, rate)
+            memory.append(server.memory())
         churning.end()
         after = _left(server)
         return {
@@ -303,9 +308,14 @@ def churn(seconds: float, *, rate: float, most: int, seed: int) -> dict[str, Any
             "seed": seed,
             "done": dict(churning.done),
             "memory_before_kib": base,
-            "memory_in_it_kib": most_memory,
+            "memory_in_it_kib": memory,
             "memory_after_kib": server.memory(),
-            "left": {name: count - before.get(name, 0) for name, count in after.items()},
+            "blocks": after["blocks"] - before["blocks"],
+            "left": {
+                name: count - before.get(name, 0)
+                for name, count in after.items()
+                if name not in ("blocks", "objects")
+            },
         }
 
 

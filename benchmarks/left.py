@@ -35,6 +35,8 @@ def _count() -> Mapping[str, int]:
     gc.collect()
     kinds = Counter(type(each).__name__ for each in gc.get_objects())
     found = {kind: kinds[kind] for kind in sorted(_KINDS) if kinds[kind]}
+    found["objects"] = sum(kinds.values())
+    found["blocks"] = sys.getallocatedblocks()
     found["timers"] = len(running.getDelayedCalls())
     found["sockets"] = len(running.getReaders())
     found["writers"] = len(running.getWriters())

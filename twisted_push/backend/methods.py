@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import groupby, islice
 from typing import Any
 
@@ -140,7 +141,7 @@ class Methods:
         for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
             most = TOGETHER if publishes else 1
             doings = (self._one(node, key, item, batch.site) for item in items)
-            replies += await _in_groups(doings, most, pace)
+            replies += await _in_groups(doings, most, pace, node.backend.together)
         return {"replies": replies}
 
     async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw], site: str) -> Result:
@@ -154,14 +155,20 @@ class Methods:
 
 
 async def _in_groups(
-    doings: Iterator[Coroutine[Any, Any, Result]], most: int, pace: Pace
+    doings: Iterator[Coroutine[Any, Any, Result]],
+    most: int,
+    pace: Pace,
+    together: Callable[[], AbstractContextManager[None]],
 ) -> list[Result]:
     """Do all, in their order, ``most`` at a time; give what they give. They raise nothing."""
     results: list[Result] = []
-    while group := [Deferred.fromCoroutine(doing) for doing in islice(doings, most)]:
+    while True:
+        with together():
+            group = [Deferred.fromCoroutine(doing) for doing in islice(doings, most)]
+        if not group:
+            return results
         results += [await each for each in group]
         await pace.keep()
-    return results
 
 
 async def _result_or_error(doing: Awaitable[Result], name: str) -> Result:
@@ -239,7 +246,8 @@ async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
         _result_or_error(_publish_into(node, channel, request), "result")
         for channel in request.channels
     )
-    return {"responses": await _in_groups(publishing, TOGETHER, node.context.share.pace())}
+    pace, together = node.context.share.pace(), node.backend.together
+    return {"responses": await _in_groups(publishing, TOGETHER, pace, together)}
 
 
 async def _history(node: Node, request: requests.History) -> Result:

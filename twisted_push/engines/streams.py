@@ -235,7 +235,7 @@ class Streams:
         self._answered(placing)
         recipients = announce(publication)
         if recipients:
-            placing.answer = evolve(placing.answer, recipients=recipients)
+            placing.answer = Published(publication.position, recipients)
             if placing.key is not None:
                 self._recipients[placing.key] = recipients
         return placing.answer

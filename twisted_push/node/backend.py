@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -114,6 +114,10 @@ class Backend:
         if not (shown or published.duplicate or published.outdated):
             self.mirrors.show(publication, skip_history=skip_history)
         return published
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have what is published within go out to each client in one write, at the end."""
+        return self._channels.fan_out.together()
 
     # --- History -----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 
 from attrs import define, field
@@ -92,6 +93,7 @@ class FanOut:
         self._for_room: deque[Deferred[None]] = deque()
         self._bytes = 0
         self._going = False
+        self._gathered: list[_Job] | None = None
         self.waiting = 0
 
     def send(
@@ -113,11 +115,32 @@ class FanOut:
             self._add(jobs[-1], encode, size)
         elif sessions:
             job = _Job(channel, iter(tuple(sessions)), [encode], whole, size)
-            if jobs is None and len(sessions) <= self._at_once:
-                job.serve(self._at_once)
-            else:
+            if jobs is not None or len(sessions) > self._at_once:
                 self._wait(job)
+            elif self._gathered is not None:
+                self._gathered.append(job)
+                self._keep(job)
+            else:
+                job.serve(self._at_once)
         return len(sessions)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what is published here wait for the end of it, and go out together."""
+        gathered = self._gathered = []
+        try:
+            yield
+        finally:
+            self._gathered = None
+            with ExitStack() as serving:  # A fault of one does not end the others.
+                for job in reversed(gathered):
+                    serving.callback(self._serve_all, job)
+
+    def _serve_all(self, job: _Job) -> None:
+        try:
+            job.serve(self._at_once)
+        finally:
+            self._forget(job)
 
     def joined(self, channel: str) -> None:
         """Take notice that somebody came into a channel: what follows is for other clients."""
@@ -166,6 +189,9 @@ class FanOut:
             self._going = True
             self._share.add(self._step)
         self._jobs.append(job)
+        self._keep(job)
+
+    def _keep(self, job: _Job) -> None:
         self._of.setdefault(job.channel, deque()).append(job)
         self.waiting += 1
         self._bytes += job.size
@@ -174,12 +200,12 @@ class FanOut:
         """Serve some of those who wait, the oldest first; tell whether there are more."""
         job = self._jobs[0]
         if not job.serve(self._step_size):
-            self._done(job)
+            self._jobs.popleft()
+            self._forget(job)
         self._going = bool(self._jobs)
         return self._going
 
-    def _done(self, job: _Job) -> None:
-        self._jobs.popleft()
+    def _forget(self, job: _Job) -> None:
         self.waiting -= len(job.encoders)
         self._bytes -= job.size
         jobs = self._of[job.channel]

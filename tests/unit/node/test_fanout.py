@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+import pytest
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,6 +107,57 @@ def test_a_few_are_served_at_once() -> None:
     assert world.got() == {"1"}
     assert world.fan_out.waiting == 0
     assert not world.clock.getDelayedCalls()
+
+
+def test_a_few_get_together_what_is_published_together() -> None:
+    world = World(AT_ONCE)
+    with world.fan_out.together():
+        for text in "12":
+            world.send(text)
+        world.send("a", "other")
+        world.leave(world.clients[0])
+        world.send("3")
+        assert world.got() == {""}
+        assert world.fan_out.waiting == 4
+    assert world.clients[0].text == "a"
+    assert {client.text for client in world.clients[1:]} == {"123a"}
+    assert {len(client.got) for client in world.clients[1:]} == {2}
+    assert world.fan_out.waiting == 0
+    assert not world.clock.getDelayedCalls()
+    world.send("4")
+    assert world.clients[1].text == "123a4"
+
+
+def test_what_is_too_much_to_go_together_follows_in_order() -> None:
+    world = World(2)
+    texts = [f"{number}," for number in range(2 * MAX_TOGETHER + 3)]
+    with world.fan_out.together():
+        for text in texts:
+            world.send(text)
+        world.send("!", without=world.clients[0])
+    while world.fan_out.waiting:
+        world.turn()
+    assert world.clients[0].text == "".join(texts)
+    assert world.clients[1].text == "".join(texts) + "!"
+
+
+def test_a_fault_of_one_channel_does_not_end_what_is_together() -> None:
+    world = World(1)
+    [client] = world.clients
+
+    def send() -> None:
+        with world.fan_out.together():
+            world.send("1")
+            world.send("2", "other")
+
+    client.broken = True
+    with pytest.raises(RuntimeError, match="as a fault of ours would"):
+        send()
+    client.broken = False
+    assert world.fan_out.waiting == 0
+    world.send("3")
+    world.send("4", "other")
+    assert client.text == "34"
 
 
 def test_nobody_is_nothing() -> None:
