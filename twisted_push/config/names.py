@@ -37,6 +37,7 @@ _MIN_TOKEN_SECRET = 32
 _HOST = r"(?:[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])"
 _HOST_NAME = re.compile(_HOST)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_HOST})(?::([0-9]{{1,5}}))?")
+_PLACE = re.compile(r"\{\w*\}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.~-]{1,64}){1,8}")
 _OWN_PATHS = frozenset(
@@ -203,11 +204,15 @@ def mirror_channel() -> Parser[str]:
     """Make a parser of the template of a channel into which others are mirrored."""
 
     def check(value: str) -> str:
-        if not value or not _is_name(value, _MAX_CHANNEL):
+        unknown = _PLACE.search(value.replace("{site}", "").replace("{channel}", ""))
+        if not value or unknown or not _is_name(value, _MAX_CHANNEL):
             raise ValueError
         return value
 
-    allowed = f"a printable name of 1 to {_MAX_CHANNEL} bytes, with {{site}} and {{channel}} or not"
+    allowed = (
+        f"a printable name of 1 to {_MAX_CHANNEL} bytes, in which {{site}} and {{channel}}, and no"
+        " other words in braces, may stand"
+    )
     return text(allowed, check=check)
 
 

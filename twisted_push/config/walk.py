@@ -65,7 +65,7 @@ class Walker:
         """Give ``raw`` as a table; if it is none, note the fault and give an empty one."""
         if isinstance(raw, Mapping):
             return raw
-        self._faults.add(path, "must be a table")
+        self._faults.add(path, f"must be a table{_source(raw)}")
         return {}
 
     def build(self, cls: type[T], raw: object, path: str, also: Iterable[str] = ()) -> T:
@@ -88,9 +88,8 @@ class Walker:
 
     def _unknown(self, name: str, value: object, known: list[str], path: str) -> None:
         close = difflib.get_close_matches(name.lower(), known, n=1)
-        source = f" (from {value.name})" if isinstance(value, EnvironmentText) else ""
         hint = f"; did you mean {close[0]}?" if close else ""
-        self._faults.add(join(path, name), f"unknown key{source}{hint}")
+        self._faults.add(join(path, name), f"unknown key{_source(value)}{hint}")
 
     def _value(self, attribute: Attribute[Any], found: dict[str, object], path: str) -> Any:
         """Give the value of one field, or `_MISSING` if it has a fault."""
@@ -106,14 +105,14 @@ class Walker:
 
     def _tables(self, cls: type[T], raw: object, path: str) -> Any:
         if not isinstance(raw, list | tuple):
-            self._faults.add(path, "must be a list of tables, and can only be given in the file")
+            only = "must be a list of tables, and can only be given in the file"
+            self._faults.add(path, only + _source(raw))
             return _MISSING
         return tuple(self.build(cls, each, f"{path}[{index}]") for index, each in enumerate(raw))
 
     def _parse(self, parser: Parser[Any], value: object, path: str) -> Any:
-        source = ""
+        source = _source(value)
         if isinstance(value, EnvironmentText):
-            source = f" (from {value.name})"
             value = parser.from_text(value.text)
         if parser.item is None or not isinstance(value, list | tuple):
             return self._read(parser, value, path, source)
@@ -160,6 +159,13 @@ class Walker:
             self._faults.add(path, f"{show(file_name)} is empty")
             return _MISSING
         return self._parse(parser, content, path)
+
+
+def _source(value: object) -> str:
+    """Name the variable that a value, or the first one in a table, came from, if one did."""
+    while isinstance(value, Mapping) and value:
+        value = next(iter(value.values()))
+    return f" (from {value.name})" if isinstance(value, EnvironmentText) else ""
 
 
 def _empty(value: object) -> bool:

@@ -65,14 +65,20 @@ def test_a_secret_of_the_environment_replaces_the_files_in_either_form() -> None
             "limits.pong_timeout: 'x' is not valid; must be a number of seconds, or text such as "
             '"500ms", "10s", "10m", "1h" or "7d", above 0 (from TWISTED_PUSH_LIMITS__PONG_TIMEOUT)',
         ),
-        ("LIMITS", "x", "limits: must be a table"),
+        ("LIMITS", "x", "limits: must be a table (from TWISTED_PUSH_LIMITS)"),
+        (
+            "LIMIT__PONG_TIMEOUT",
+            "5s",
+            "limit: unknown key (from TWISTED_PUSH_LIMIT__PONG_TIMEOUT); did you mean limits?",
+        ),
         ("LISTEN__0", "x", "TWISTED_PUSH_LISTEN__0: no setting has this name"),
         ("", "x", "TWISTED_PUSH_: no setting has this name"),
         ("A____B", "x", "TWISTED_PUSH_A____B: no setting has this name"),
         (
             "SITES__DEFAULT__NAMESPACES",
             "chat",
-            "sites.default.namespaces: must be a list of tables, and can only be given in the file",
+            "sites.default.namespaces: must be a list of tables, and can only be given in the file"
+            " (from TWISTED_PUSH_SITES__DEFAULT__NAMESPACES)",
         ),
     ],
 )

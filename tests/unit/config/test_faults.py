@@ -216,13 +216,20 @@ def test_rights_on_sites_that_are_not_there_are_refused() -> None:
     [[sites.hub.mirrors]]
     prefix = "x"
     channel = ""
+    [[sites.hub.mirrors]]
+    sites = ["*"]
+    channel = "log:{{sit}}"
     """
+    template = (
+        "a printable name of 1 to 255 bytes, in which {site} and {channel}, and no other words in"
+        " braces, may stand"
+    )
     assert faults(text) == {
         "sites.hub.keys[0].sites[1]": "'hub' is this site itself",
         "sites.hub.keys[0].sites[2]": "there is no site 'nowhere'",
         "sites.hub.mirrors[0].sites[1]": "there is no site 'none'",
-        "sites.hub.mirrors[1].channel": "'' is not valid; must be a printable name of 1 to 255"
-        " bytes, with {site} and {channel} or not",
+        "sites.hub.mirrors[1].channel": f"'' is not valid; must be {template}",
+        "sites.hub.mirrors[2].channel": f"'log:{{sit}}' is not valid; must be {template}",
         "sites.hub.mirrors[1].sites": 'needed: names of sites, or "*" for all others',
     }
 
