@@ -9,8 +9,7 @@ no more, however many wait, and the others come to theirs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -106,16 +105,6 @@ class Share:
     def free(self) -> bool:
         """Whether the site may do something at once; else it is to wait for its `turn`."""
         return self._spent < AT_ONCE and not self._waiters
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Note how long the site works at once."""
-        clock = self._scheduler.clock
-        began = clock.seconds()
-        try:
-            yield
-        finally:
-            self.spend(clock.seconds() - began)
 
     def spend(self, seconds: float) -> None:
         """Note that the site has worked at once."""

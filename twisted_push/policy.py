@@ -82,10 +82,6 @@ class Policy:
 
     # --- The door ----------------------------------------------------------------------------
 
-    def serves_host(self, host: str) -> bool:
-        """Tell whether a Host header selects this site; one without ``hosts`` takes all."""
-        return not self.site.hosts or host_name(host) in self.site.hosts
-
     def allows_origin(self, origin: str | None, host: str) -> bool:
         """Tell whether a page of this Origin may connect. None: no browser, or the same site.
 

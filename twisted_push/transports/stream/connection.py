@@ -21,9 +21,17 @@ from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node
 from twisted_push.session import Session
-from twisted_push.transports.door import Door, Entry
+from twisted_push.transports.door import Door, Entry, Turned
 
-__all__ = ["AcceptStream", "Connections", "Known", "StreamConnection", "place_of", "secret_digest"]
+__all__ = [
+    "AcceptStream",
+    "Connections",
+    "Known",
+    "StreamConnection",
+    "find",
+    "place_of",
+    "unknown_session",
+]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has for reading the end of its stream."""
@@ -44,7 +52,7 @@ Connections = dict[tuple[Node, bytes], Known]
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
-def secret_digest(secret: str) -> bytes:
+def _secret_digest(secret: str) -> bytes:
     """Give what a session's secret is looked up by.
 
     How long it takes to find that there is none says nothing of those that there are.
@@ -54,7 +62,23 @@ def secret_digest(secret: str) -> bytes:
 
 def place_of(entry: Entry, session: Session) -> tuple[Node, bytes]:
     """Give where a connection stands among the others."""
-    return entry.node, secret_digest(session.secret)
+    return entry.node, _secret_digest(session.secret)
+
+
+def find(connections: Connections, entry: Entry, secret: str, node: str) -> Known | None:
+    """Give the connection of the session with this secret, until it is gone.
+
+    ``node`` is the id of the server that the client believes to ask; empty if it does not say.
+    """
+    if node not in ("", entry.node.context.uid):
+        return None
+    return connections.get((entry.node, _secret_digest(secret)))
+
+
+def unknown_session(entry: Entry) -> Turned:
+    """Give what is raised for a request for which no connection was found, counted."""
+    entry.node.context.stats.refused["unknown session"] += 1
+    return Turned(404, "unknown session")
 
 
 @implementer(ITransport)

@@ -12,7 +12,7 @@ from twisted.web.server import Request
 
 from twisted_push.jsontext import JsonError, decoder
 from twisted_push.transports.door import Door, Entry, Turned
-from twisted_push.transports.stream.connection import Connections, Known, secret_digest
+from twisted_push.transports.stream.connection import Connections, Known, find, unknown_session
 from twisted_push.transports.stream.pages import no_content, respond
 from twisted_push.web import GuardedRequest
 
@@ -63,10 +63,9 @@ class EmulationEndpoint(Resource):
 
         A client whose stream ends reads in it why: it must not be told before that it is unknown.
         """
-        found = self._connections.get((entry.node, secret_digest(upload.session)))
-        if found is None or upload.node not in ("", entry.node.context.uid):
-            entry.node.context.stats.refused["unknown session"] += 1
-            raise Turned(404, "unknown session")
+        found = find(self._connections, entry, upload.session, upload.node)
+        if found is None:
+            raise unknown_session(entry)
         return found
 
 

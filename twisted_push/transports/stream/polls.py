@@ -30,8 +30,9 @@ from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.stream.connection import (
     AcceptStream,
     Connections,
+    find,
     place_of,
-    secret_digest,
+    unknown_session,
 )
 from twisted_push.transports.stream.pages import respond, turn_away
 from twisted_push.web import GuardedRequest, answer, answer_later
@@ -284,8 +285,7 @@ class PollEndpoint(Resource):
     def _go_on(self, request: Request, poll: _Poll) -> None:
         """Give a poll to its client. Raises `Turned`."""
         entry = self._door.readmit(request, POLL)
-        found = self._connections.get((entry.node, secret_digest(poll.session)))
-        if not isinstance(found, PollConnection) or poll.node not in ("", entry.node.context.uid):
-            entry.node.context.stats.refused["unknown session"] += 1
-            raise Turned(404, "unknown session")
+        found = find(self._connections, entry, poll.session, poll.node)
+        if not isinstance(found, PollConnection):
+            raise unknown_session(entry)
         found.poll(request, poll.cursor)
