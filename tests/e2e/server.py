@@ -354,13 +354,18 @@ def serve_command(config: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Give the environment of a process that is to run the code of this tree."""
+    """Give the environment of a process that is to run the code of this tree.
+
+    With PLAIN_PATH in ours, its WebSockets are on the plain path.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("TWISTED_PUSH", "NOTIFY_", "LISTEN_", "CREDENTIALS_"))
     }
     path = os.pathsep.join(filter(None, [str(ROOT), inherited.get("PYTHONPATH", "")]))
+    if "PLAIN_PATH" in inherited:
+        more = {"TWISTED_PUSH_FAST_PATH": "false", **more}
     return {**inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **more}
 
 

@@ -150,8 +150,10 @@ class Methods:
         [(name, body)] = item.items()
         if name == "batch":
             return _error(Refused(107, "bad request: a batch in a batch"))
-        doing = self.run(node, key, name, bytes(body), site=site)
-        return await _result_or_error(doing, name)
+        try:
+            return {name: await self.run(node, key, name, bytes(body), site=site)}
+        except (JsonError, Refused, EngineUnavailable) as error:
+            return _fault(error)
 
 
 async def _in_groups(
@@ -171,15 +173,18 @@ async def _in_groups(
         await pace.keep()
 
 
-async def _result_or_error(doing: Awaitable[Result], name: str) -> Result:
+async def _response(doing: Awaitable[Result]) -> Result:
     try:
-        return {name: await doing}
-    except JsonError as error:
+        return {"result": await doing}
+    except (JsonError, Refused, EngineUnavailable) as error:
+        return _fault(error)
+
+
+def _fault(error: Exception) -> Result:
+    """Give what an item of several is answered that failed alone."""
+    if isinstance(error, JsonError):
         return _error(Refused(107, f"bad request: {error}"))
-    except Refused as error:
-        return _error(error)
-    except EngineUnavailable:
-        return _error(Refused(100))
+    return _error(error if isinstance(error, Refused) else Refused(100))
 
 
 def _error(error: Refused) -> Result:
@@ -242,10 +247,7 @@ async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
     _check(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
-    publishing = (
-        _result_or_error(_publish_into(node, channel, request), "result")
-        for channel in request.channels
-    )
+    publishing = (_response(_publish_into(node, channel, request)) for channel in request.channels)
     pace, together = node.context.share.pace(), node.backend.together
     return {"responses": await _in_groups(publishing, TOGETHER, pace, together)}
 
