@@ -173,6 +173,37 @@ async def test_what_is_published_while_a_client_is_let_in(make_world: Worlds) ->
     assert tab.acks == {7: SUCCESS}
 
 
+async def test_pages_wait_while_the_cms_wants_to_be_left_alone(make_world: Worlds) -> None:
+    """Closed, they would be back in a second or two: their library cannot be told when to come."""
+    world: NodejsWorld = await make_world()
+    tokens = [world.drupal.account(str(number), "news") for number in range(1, 4)]
+    world.cms.code, world.cms.headers["Retry-After"] = 503, "30"
+    first = world.page()
+    first.authenticate(tokens[0])
+    assert (first.code, first.stays_away) == (3004, False)
+    tabs = [world.page() for _ in tokens]
+    for tab, token in zip(tabs, tokens, strict=True):
+        tab.authenticate(token)
+    world.advance(20)
+    assert [tab.code for tab in tabs] == [None] * 3
+    assert len(world.drupal.said) == 1
+    world.cms.code = 200
+    world.advance(15)
+    assert [tab.authenticated["channels"] for tab in tabs] == [["news"]] * 3
+
+
+async def test_pages_for_which_there_is_no_room_are_closed(make_world: Worlds) -> None:
+    world: NodejsWorld = await make_world(callback={"max_concurrent": 1, "max_waiting": 1})
+    world.drupal.holding = True
+    tabs = [world.page() for _ in range(3)]
+    for number, tab in enumerate(tabs):
+        tab.authenticate(world.drupal.account(str(number + 1)))
+    assert [tab.code for tab in tabs] == [None, None, 3013]
+    assert not tabs[2].stays_away
+    world.drupal.release()
+    world.drupal.release()
+
+
 async def test_one_who_is_kicked_while_it_is_let_in(make_world: Worlds) -> None:
     world: NodejsWorld = await make_world()
     await register(world, "content", "c")

@@ -119,7 +119,7 @@ class Exchange:
         Header values are text of the browser's bytes as ISO-8859-1, as HTTP has it.
         """
         question = Question(url or self._config.url, body, headers, once, quiet)
-        turn = await self._turn(patience)
+        turn = await self._turn(patience, question.url)
         doing = Deferred.fromCoroutine(self._carry_out(turn, question, read))
         try:
             return await _outcome_of(doing)
@@ -140,12 +140,12 @@ class Exchange:
 
     # --- In its turn -------------------------------------------------------------------------
 
-    async def _turn(self, patience: float) -> Turn:
+    async def _turn(self, patience: float, kind: str) -> Turn:
         """Wait for a turn. Raises `CmsUnavailable` if there is none to be had."""
         if self._closed:
             raise CmsUnavailable(_STOPPING)
         try:
-            return await self.shield.enter(patience)
+            return await self.shield.enter(patience, kind)
         except CmsUnavailable as error:
             if not self._closed:
                 self._stats.callbacks[error.why] += 1

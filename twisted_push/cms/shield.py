@@ -1,6 +1,6 @@
 """What stands between everybody who has a question and the CMS.
 
-At most so many questions at once (`Limiter`), the others wait in the order they came (`Turns`); a
+At most so many questions at once (`Limiters`), the others wait in the order they came (`Turns`); a
 CMS that fails, or says that it wants to be left alone, is left alone (`Breaker`). Meanwhile those
 who will not wait so long, and those for whom there is no room, are told after how many seconds to
 come back: spread, so that they do not come together.
@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_push.cms.breaker import Breaker, Circuit
-from twisted_push.cms.limiter import Limiter
+from twisted_push.cms.limiter import Limiters
 from twisted_push.cms.lines import Lines
 from twisted_push.cms.turns import Turns
 from twisted_push.errors import CmsUnavailable
@@ -51,10 +51,14 @@ GROUP_EVERY = 0.1
 
 @frozen
 class Turn:
-    """The right to put one question: since when (seconds), and in which era of the circuit."""
+    """The right to put one question: since when (seconds), and in which era of the circuit.
+
+    ``kind`` is that of the question: those of a kind take about as long as each other.
+    """
 
     began: float
     era: int
+    kind: str
 
 
 class Shield:
@@ -76,8 +80,8 @@ class Shield:
         self._lines = lines
         self._max_waiting = max_waiting
         self._breaker = Breaker(jitter)
-        self._limiter = Limiter(most)
-        self._turns = Turns(self._limiter.limit)
+        self._limiters = Limiters(most)
+        self._turns = Turns(self._limiters.limit)
         self._told = 0
         self._told_from = -inf
         self._closed = False
@@ -91,7 +95,7 @@ class Shield:
     @property
     def limit(self) -> int:
         """How many questions may be under way now, if none is held back."""
-        return self._limiter.limit
+        return self._limiters.limit
 
     @property
     def waiting(self) -> int:
@@ -105,7 +109,7 @@ class Shield:
             return 0.0
         return max(0.0, self._breaker.until - self._clock.seconds())
 
-    def enter(self, patience: float) -> Deferred[Turn]:
+    def enter(self, patience: float, kind: str = "") -> Deferred[Turn]:
         """Give a Deferred that fires when the caller may put its question.
 
         It fails with `CmsUnavailable` if there is no room, or if the CMS is left alone for as long
@@ -117,17 +121,17 @@ class Shield:
         if self._turns.busy and self._turns.waiting >= self._max_waiting:
             self._lines.full(True, self._max_waiting, self._clock.seconds())
             return fail(self._come_back_later(OVERLOADED))
-        return self._turns.enter(patience).addCallback(self._turn)
+        return self._turns.enter(patience).addCallback(self._turn, kind)
 
     def answered(self, turn: Turn) -> None:
         """Give a turn back: the CMS gave a usable answer, which may be a refusal."""
         now = self._clock.seconds()
         if self._breaker.answered(turn.era, now):
-            self._limiter.begin_anew(now)
+            self._limiters.begin_anew(now)
             self._lines.circuit(False, 0.0, now)
         else:
-            self._limiter.answered(turn.began, now, self._turns.taken)
-            self._lines.slow(self._limiter.slow, self._limiter.limit, now)
+            self._limiters.answered(turn.kind, turn.began, now, self._turns.taken)
+            self._lines.slow(self._limiters.slow, self.limit, now)
         self._next(now)
 
     def failed(
@@ -140,7 +144,7 @@ class Shield:
         """
         now = self._clock.seconds()
         if slow or pause:
-            self._limiter.failed(now)
+            self._limiters.failed(turn.kind, now)
         if self._breaker.failed(turn.era, now, pause, alive=alive):
             self._lines.circuit(True, self.left_alone_for, now)
         self._next(now)
@@ -161,8 +165,8 @@ class Shield:
 
     # --- Who is let through ------------------------------------------------------------------
 
-    def _turn(self, _: None) -> Turn:
-        return Turn(self._clock.seconds(), self._breaker.era)
+    def _turn(self, _: None, kind: str) -> Turn:
+        return Turn(self._clock.seconds(), self._breaker.era, kind)
 
     def _next(self, now: float) -> None:
         """Take a turn back, and let in whoever may be let in now."""
@@ -224,6 +228,6 @@ class Shield:
     def _spread(self) -> float:
         """Give the seconds over which those are spread who come back."""
         spread = max(LEAST_SPREAD, self._told / RETURNS_PER_SECOND)
-        if self._limiter.usual is not None:  # Those who wait come first.
-            spread = max(spread, self.waiting * self._limiter.usual / self.limit)
+        if self._limiters.usual is not None:  # Those who wait come first.
+            spread = max(spread, self.waiting * self._limiters.usual / self.limit)
         return min(LONGEST_SPREAD, spread)

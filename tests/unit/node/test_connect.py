@@ -196,6 +196,49 @@ async def test_an_error_of_the_cms_is_the_commands_error(make_world: Worlds) -> 
     assert "connect" in tab.new()[0]
 
 
+async def test_a_client_is_told_when_to_come_back(make_world: Worlds) -> None:
+    world: World = await make_world(callback=True)
+    world.cms.code, world.cms.answer = 503, b""
+    world.cms.headers["Retry-After"] = "30"
+    first, second = world.tab(), world.tab()
+    first.send("connect", token="one")
+    second.send("connect", token="two")
+    [told] = first.new()
+    assert told == {
+        "id": 1,
+        "error": {"code": 100, "message": "try again in 30 s", "temporary": True},
+    }
+    assert str(first.transport.closed_with) == "3004 try again in 30 s"
+    [told] = second.new()
+    assert told["error"]["message"] in [f"try again in {n} s" for n in (30, 31, 32)]
+    assert len(world.cms.asked) == 1
+
+
+async def test_a_client_for_which_there_is_no_room(make_world: Worlds) -> None:
+    world: World = await make_world(callback={"max_concurrent": 1, "max_waiting": 0})
+    world.tab().send("connect", token="one")
+    tab = world.tab()
+    tab.send("connect", token="two")
+    [told] = tab.new()
+    assert (told["error"]["code"], told["error"]["temporary"]) == (111, True)
+    assert tab.transport.closed_with is not None
+    assert tab.transport.closed_with.code == 3013
+    assert tab.transport.closed_with.text == told["error"]["message"]
+    world.cms.reply({"result": {"user": "1"}})
+
+
+async def test_a_new_token_that_nobody_can_judge_now_does_not_end_the_client(
+    make_world: Worlds,
+) -> None:
+    world: World = await make_world(callback=True)
+    tab = world.tab()
+    tab.send("connect", token="one")
+    world.cms.reply({"result": {"user": "1"}})
+    world.cms.code, world.cms.answer = 500, b""
+    assert tab.ask("refresh", token="two")["error"]["temporary"]
+    assert tab.code is None
+
+
 async def test_a_client_that_leaves_while_the_cms_is_asked(make_world: Worlds) -> None:
     world: World = await make_world(callback=True)
     tab = world.tab()
