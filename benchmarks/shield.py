@@ -179,7 +179,7 @@ async def known(scale: Scale) -> Outcome:
     async with bench(WORKERS) as one:
         await one.tell(takes=0.0)
         names = tokens(scale.clients)
-        first, _ = await _come(one, names, impatient=False, timeout=120)
+        first, _ = await _come(one, names, impatient=False, timeout=300)
         await first.close()
         await one.tell(takes=TAKES)
         one.latencies.clear()
@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line(found), file=sys.stderr, flush=True)
             outcomes.append(found)
     except (BenchmarkError, TimeoutError) as error:
-        print(f"benchmarks: {error or 'not all were let in in time'}", file=sys.stderr)
+        print(f"benchmarks: {str(error) or 'not all were let in in time'}", file=sys.stderr)
         return 1
     document = {
         "command": " ".join(["benchmarks/shield.py", *(sys.argv[1:] if argv is None else argv)]),

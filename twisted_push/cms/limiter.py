@@ -24,6 +24,9 @@ ROUND = 16
 TOLERANCE = 1.4
 """By this factor an answer may take longer than the best without any fewer being asked."""
 
+SLACK = 0.005
+"""Seconds more that do not count: what comes and goes with whatever else the machine does."""
+
 SMOOTHING = 0.4
 """How much a round counts against those before it."""
 
@@ -81,7 +84,9 @@ class Limiter:
     @property
     def slow(self) -> bool:
         """Whether answers take twice as long as the best ones did."""
-        return self._usual is not None and self._best is not None and self._usual > 2 * self._best
+        if self._usual is None or self._best is None:
+            return False
+        return self._usual > 2 * self._best + SLACK
 
     def answered(self, began: float, now: float, under_way: int) -> None:
         """Take notice of an answer; ``under_way`` were asked at once, this one included."""
@@ -123,7 +128,8 @@ class Limiter:
                 self._set(min(self._limit * FEWER, self.limit - 1.0))
                 return
             self._best, self._best_at = usual, now
-        share = min(1.0, max(0.5, TOLERANCE * self._best / usual if usual else 1.0))
+        good = TOLERANCE * self._best + SLACK
+        share = min(1.0, max(0.5, good / usual if usual else 1.0))
         self._set(self._limit * share + (1.0 if busy else 0.0))
 
     def _look_on(self, look: _Look, taken: float, now: float) -> None:
