@@ -4,8 +4,8 @@
 which is JSON, with a line; it ends with its input. An object of settings changes them: ``workers``,
 ``takes`` (seconds of a worker for a question or a page), ``dead`` (it refuses connections, and
 those that are open are cut), ``retry_after`` (it answers questions 503 with that many seconds, at
-once and without a worker; 0: no more). ``null`` changes nothing. The answer is what happened so
-far: see `Told`.
+once and without a worker; 0: no more), ``forget_most``. ``null`` changes nothing. The answer is
+what happened so far: see `Told`.
 
 A question lets everybody in who has a token, as a user of that name.
 """
@@ -88,6 +88,8 @@ class _Cms:
     async def set(self, settings: dict[str, Any]) -> None:
         """Change settings."""
         dead = settings.pop("dead", None)
+        if settings.pop("forget_most", False):
+            self.told.most = 0
         for name, value in settings.items():
             setattr(self, name, value)
         if dead:

