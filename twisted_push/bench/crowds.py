@@ -18,6 +18,8 @@ __all__ = ["HELLO", "PYTHON", "READY", "WINDOW", "Clients", "Crowd", "Heard"]
 PYTHON = (sys.executable, "-m", "twisted_push.bench.crowd")
 WINDOW = 32
 """Handshakes under way at once; less than the backlog of any listener."""
+_OPENING = 300.0
+"""Seconds in which all clients are to be connected."""
 HELLO = '{"id":1,"connect":{}}'
 READY = '"connect":'
 
@@ -101,7 +103,7 @@ class Clients:
             crowd.clients += own
             crowd.tell(f"open {own}")
         for crowd, _ in asked:
-            crowd.hear()
+            crowd.hear(_OPENING)
         return time.monotonic() - begun
 
     def close(self) -> None:
