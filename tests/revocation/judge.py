@@ -114,6 +114,7 @@ class Judge:
             self._connected(dossier, told)
         elif told.kind == "refresh":
             page.token = told.what["token"]
+            page.tokens.add(page.token)
             page.refreshing -= 1
         elif told.kind == "error":
             method, number = told.what

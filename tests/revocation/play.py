@@ -413,7 +413,7 @@ class Play:
             self._call_route("user/channel/remove", cut, "plain", uid)
         elif name == "token":
             means = lambda p: (  # noqa: E731
-                p.first_token == token and _came_by(p, token) and token not in SIGNED
+                p.tokens == {token} and _came_by(p, token) and token not in SIGNED
             )
             cut = self._cut(f"plain taken of {token}", means, channel="plain", of_token=True)
             self._call_route("authtoken/channel/remove", cut, "plain", token)

@@ -189,7 +189,8 @@ class Page:
 
     def __init__(self, site: Site, codec: Any, dialect: Any, token: str, polled: bool) -> None:
         self.site = site
-        self.token = self.first_token = token
+        self.token = token
+        self.tokens = {token}
         self.told: list[Told] = []
         self.gone = False
         self.refreshing = 0
