@@ -8,7 +8,6 @@ converted, since a CMS that mixes the two would have two users for one person.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType
@@ -25,7 +24,7 @@ from twisted_push.cms.shield import PATIENCE
 from twisted_push.jsontext import Raw, encode
 from twisted_push.model import ClientRequest, ConnectRequest, Grant
 
-__all__ = ["ConnectDialect", "forwarded_headers"]
+__all__ = ["ConnectDialect", "forwarded_headers", "question_headers"]
 
 _NOT_FORWARDED = frozenset(
     {
@@ -88,6 +87,11 @@ def forwarded_headers(request: ClientRequest, names: tuple[str, ...]) -> dict[st
     return forwarded
 
 
+def question_headers(request: ClientRequest, names: tuple[str, ...]) -> dict[str, str]:
+    """Give the headers of a question in JSON about the client of this request."""
+    return {**forwarded_headers(request, names), "Content-Type": "application/json"}
+
+
 def _grant(result: _Result, asked_at: float) -> Grant:
     return Grant(
         user=result.user,
@@ -119,10 +123,7 @@ class ConnectDialect:
 
     async def ask(self, request: ConnectRequest, patience: float = PATIENCE) -> Grant:
         """Give the CMS's answer: see `Dialect`."""
-        headers: Mapping[str, str] = {
-            **forwarded_headers(request.request, self.forward_headers),
-            "Content-Type": "application/json",
-        }
+        headers = question_headers(request.request, self.forward_headers)
         return await self.exchange.ask(
             self._question(request), headers, read_answer, patience=patience, finish=True
         )

@@ -16,14 +16,14 @@ from msgspec import UNSET, Struct, UnsetType
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_push.cms.answers import UnixTime, json_text, reader
-from twisted_push.cms.connect import forwarded_headers
+from twisted_push.cms.connect import question_headers
 from twisted_push.cms.exchange import Exchange
 from twisted_push.config import CallbackConfig
 from twisted_push.errors import Refused
 from twisted_push.jsontext import Raw, encode
 from twisted_push.model import ClientRequest
 
-__all__ = ["Admission", "Asker", "Decisions", "Passage"]
+__all__ = ["Admission", "Asker", "Decisions", "Passage", "question_about"]
 
 _T = TypeVar("_T")
 
@@ -129,7 +129,7 @@ class Decisions:
         """
         if not self.config.subscribe_url:
             raise Refused(103)
-        question = _question(asker, channel=channel, token=token, data=_raw(data))
+        question = question_about(asker, channel=channel, token=token, data=_raw(data))
         said = await self._ask(self.config.subscribe_url, asker, question, _read_subscribe)
         expires_at = self._future(said.expire_at)
         return Admission(json_text(said.info), json_text(said.data), expires_at)
@@ -142,7 +142,7 @@ class Decisions:
         """
         if not self.config.sub_refresh_url:
             return (await self.subscribe(asker, channel)).expires_at
-        question = _question(asker, channel=channel)
+        question = question_about(asker, channel=channel)
         said = await self._ask(self.config.sub_refresh_url, asker, question, _read_sub_refresh)
         if said.expired:
             raise Refused(110)
@@ -152,7 +152,7 @@ class Decisions:
         """Ask whether a client may publish. Refused(103) where nobody is to be asked."""
         if not self.config.publish_url:
             raise Refused(103)
-        question = _question(asker, channel=channel, data=Raw(data))
+        question = question_about(asker, channel=channel, data=Raw(data))
         url = self.config.publish_url
         said = await self._ask(url, asker, question, _read_publish, once=True)
         return Passage(json_text(said.data), said.skip_publish, said.skip_history)
@@ -164,7 +164,9 @@ class Decisions:
         """
         if not self.config.rpc_url:
             raise Refused(108)
-        question = _question(asker, method=UNSET if method is None else method, data=_raw(data))
+        question = question_about(
+            asker, method=UNSET if method is None else method, data=_raw(data)
+        )
         said = await self._ask(self.config.rpc_url, asker, question, _read_rpc, once=True)
         return json_text(said.data)
 
@@ -180,29 +182,27 @@ class Decisions:
         self,
         url: str,
         asker: Asker,
-        question: _Question,
+        question: Struct,
         read: Callable[[bytes], _T],
         *,
         once: bool = False,
     ) -> _T:
         """Put a question; with ``once`` it must not be put twice, for the CMS may have acted."""
-        headers = {
-            **forwarded_headers(asker.request, self.config.forward_headers),
-            "Content-Type": "application/json",
-        }
+        headers = question_headers(asker.request, self.config.forward_headers)
         return await self.exchange.ask(
             encode(question), headers, lambda answer, _: read(answer), url=url, once=once
         )
 
 
-def _question(
+def question_about(
     asker: Asker,
     *,
     channel: str = "",
     method: str | UnsetType = UNSET,
     token: str = "",
     data: Raw | UnsetType = UNSET,
-) -> _Question:
+) -> Struct:
+    """Give what is asked about a client that the CMS has let in, to be encoded."""
     return _Question(
         client=asker.client,
         transport=asker.request.transport,

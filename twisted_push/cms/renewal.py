@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import frozen
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from twisted_push.cms.answers import ChannelOptions, UnixTime, channel_grants, json_text, reader
-from twisted_push.cms.connect import forwarded_headers
+from twisted_push.cms.connect import question_headers
+from twisted_push.cms.decisions import Asker, question_about
 from twisted_push.cms.exchange import Exchange
 from twisted_push.errors import Refused
 from twisted_push.jsontext import Raw, encode
@@ -35,16 +36,6 @@ class Renewed:
     presence_to: frozenset[str] | None
     info: bytes | None
     raw: bytes | None
-
-
-class _Question(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    client: str
-    transport: str
-    protocol: str
-    encoding: str
-    user: str
-    token: str = ""
-    meta: Raw | UnsetType = UNSET
 
 
 class _Result(Struct, frozen=True):
@@ -91,19 +82,9 @@ class ConnectRenewal:
 
         Raises as `Dialect.ask`, and goes on like that when it is cancelled.
         """
-        headers: Mapping[str, str] = {
-            **forwarded_headers(request.request, self.forward_headers),
-            "Content-Type": "application/json",
-        }
-        question = _Question(
-            client=request.client,
-            transport=request.request.transport,
-            protocol="json",
-            encoding="json",
-            user=grant.user,
-            token=request.token,
-            meta=UNSET if grant.raw is None else Raw(grant.raw),
-        )
+        headers = question_headers(request.request, self.forward_headers)
+        asker = Asker(request.client, grant.user, request.request, grant.raw)
+        question = question_about(asker, token=request.token)
         return await self.exchange.ask(
             encode(question), headers, read_answer, url=self.url, finish=True
         )
