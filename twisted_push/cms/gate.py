@@ -177,16 +177,7 @@ def make_gate(
     if callback is not None:
         exchange = Exchange(callback, reactor, stats, agent)
         if callback.url:
-            dialect = _dialect(callback, exchange)
-            keeper = GrantKeeper(
-                dialect,
-                engine,
-                reactor,
-                callback.grant_ttl,
-                callback.serve_stale,
-                stats=stats,
-                renewal=_renewal(callback, exchange),
-            )
+            keeper = _keeper(callback, exchange, engine, reactor, stats)
         if callback.dialect == "connect":
             forward_headers = callback.forward_headers
             decisions = Decisions(exchange, callback, reactor)
@@ -205,6 +196,24 @@ def make_gate(
         decisions=decisions,
         messages=messages,
         reports=reports,
+    )
+
+
+def _keeper(
+    callback: CallbackConfig,
+    exchange: Exchange,
+    engine: IEngine,
+    reactor: IReactorTime,
+    stats: SiteStats,
+) -> GrantKeeper:
+    return GrantKeeper(
+        _dialect(callback, exchange),
+        engine,
+        reactor,
+        callback.grant_ttl,
+        callback.serve_stale,
+        stats=stats,
+        renewal=_renewal(callback, exchange),
     )
 
 
