@@ -119,7 +119,7 @@ class ApiClient:
         """Give the result in an answer; raise ApiFailure if it holds an error, or is none."""
         status = response.status
         if status == http.client.UNAUTHORIZED:
-            raise ApiFailure(f"{self.url} refuses the key (401)")
+            raise ApiFailure(f"{self.url} refuses the key (401): no site there has it")
         try:
             parsed = _decode_answer(answer)
         except JsonError:

@@ -347,7 +347,7 @@ def test_no_option_takes_a_key(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ((401, b"Unauthorized"), "{url} refuses the key (401)"),
+        ((401, b"Unauthorized"), "{url} refuses the key (401): no site there has it"),
         (
             (200, b'{"error": {"code": 102, "message": "unknown\\nchannel"}}'),
             "error 102: unknown channel",

@@ -11,7 +11,6 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
 from twisted.web.test.requesthelper import DummyRequest
 
 from tests.unit.cms.support import Log, the_reactor
@@ -71,14 +70,6 @@ class Server:
 def config(state: Path | str, sites: str = site("") + HISTORY) -> Config:
     top = f'listen = ["tcp:0:interface=127.0.0.1"]\nstate_dir = "{state}"\n'
     return read(f'{top}[limits]\nshutdown_timeout = "0s"\n{sites}')
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
 
 
 Start = Callable[[Config], Deferred[Server]]

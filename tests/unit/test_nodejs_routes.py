@@ -18,7 +18,6 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
 from tests.unit.cms.support import Log
 from tests.unit.node.support import BROADCAST, KEY, World
@@ -58,14 +57,6 @@ def world(worlds: Callable[..., World]) -> World:
 @pytest.fixture
 def http(world: World) -> Http:
     return Http(world)
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    log = Log()
-    globalLogPublisher.addObserver(log)
-    yield log
-    globalLogPublisher.removeObserver(log)
 
 
 # --- The record ------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
 from twisted.python.usage import UsageError
 
 from tests.unit.cms.support import Log, the_reactor
@@ -18,15 +17,6 @@ from twisted_push.errors import ConfigError, ConfigErrors
 from twisted_push.policy import key_digest
 from twisted_push.service import Options, PushService, _with_backlog
 from twisted_push.systemd import Notifier
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
-
 
 # --- Options ---------------------------------------------------------------------------------
 

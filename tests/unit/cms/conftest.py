@@ -1,23 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import globalLogPublisher
 
-from tests.unit.cms.support import Log, RawCms, RawConnection, the_reactor
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """What the package logs during the test."""
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
+from tests.unit.cms.support import RawCms, RawConnection, the_reactor
 
 
 @pytest_twisted.async_yield_fixture

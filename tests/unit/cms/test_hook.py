@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import globalLogPublisher
 from twisted.web.server import Request
 
 from tests.unit.cms.support import NOW, Log, MemoryCms, clock_at, config
@@ -87,14 +85,6 @@ class Bench:
         self.hook.close()
         self.cms.agent.flush()
         assert self.clock.getDelayedCalls() == []
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
 
 
 def test_what_it_is_told() -> None:

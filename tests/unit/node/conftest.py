@@ -1,23 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import pytest_twisted
-from twisted.logger import globalLogPublisher
 
-from tests.unit.cms.support import Log
 from tests.unit.node.support import World
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """What the package logs during the test."""
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
 
 
 @pytest_twisted.async_yield_fixture
