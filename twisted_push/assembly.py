@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
@@ -35,6 +35,7 @@ from twisted_push.transports.clientscript import ClientScript, Script, ScriptAdd
 from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.fast import LeanFactory, Mux
+from twisted_push.transports.frames import deflated_text_frame, text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.stream import (
     HTTP_STREAM,
@@ -52,8 +53,8 @@ from twisted_push.transports.websocket import (
     Accept,
     EchoReceiver,
     Opening,
+    PushWebSocket,
     WebSocketEndpoint,
-    text_frame,
 )
 
 __all__ = ["Assembly", "link"]
@@ -114,13 +115,19 @@ class Assembly:
 
         self._add_streams(accept_with)
         self._add_scripts()
-        accept = accept_with(CentrifugalCodec(text_frame))
+        plain, packed = CentrifugalCodec(text_frame), CentrifugalCodec(deflated_text_frame)
+
+        def accept(node: Node, socket: ITransport) -> Session:
+            packs = cast("PushWebSocket", socket).compresses
+            return accept_with(packed if packs else plain)(node, socket)
+
         self._add_websocket("/connection/websocket", accept)
         if debug_echo:
             self._add_websocket("/debug/echo", lambda _, peer: EchoReceiver(peer))
 
     def _add_websocket(self, path: str, accept: Accept) -> None:
-        endpoint = WebSocketEndpoint(self.door, accept, self._reactor)
+        compress = self.door.config.compression
+        endpoint = WebSocketEndpoint(self.door, accept, self._reactor, compress=compress)
         self._endpoints[path.encode("ascii")] = endpoint
         _mount(self.public, path, endpoint)
 

@@ -24,8 +24,8 @@ from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.engineio import message_frame
+from twisted_push.transports.frames import text_frame
 from twisted_push.transports.stream import event_frame, line_frame
-from twisted_push.transports.websocket import text_frame
 
 
 @define

@@ -16,7 +16,8 @@ from twisted_push.node.node import Node
 from twisted_push.session import MAX_KEPT, Session
 from twisted_push.transports.engineio import PING_FRAME, message_frame
 from twisted_push.transports.engineio.connection import GOODBYE_TIMEOUT
-from twisted_push.transports.websocket import CLOSE_TIMEOUT, frame_payloads, text_frame
+from twisted_push.transports.frames import frame_payloads, text_frame
+from twisted_push.transports.websocket import CLOSE_TIMEOUT
 
 make_server = pytest.fixture(servers)
 Make = Callable[..., EngineServer]

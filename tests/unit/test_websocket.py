@@ -27,7 +27,8 @@ from tests.unit.websocket_support import (
     servers,
 )
 from twisted_push.transports.fast import DirectTransport
-from twisted_push.transports.websocket import CLOSE_TIMEOUT, FAILED_TIMEOUT, text_frame
+from twisted_push.transports.frames import text_frame
+from twisted_push.transports.websocket import CLOSE_TIMEOUT, FAILED_TIMEOUT
 
 
 @pytest.fixture(params=PATHS)

@@ -23,13 +23,13 @@ from twisted_push.node.node import Node
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.transports.door import Door
 from twisted_push.transports.fast import DirectTransport, LeanFactory, Mux
+from twisted_push.transports.frames import text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.websocket import (
     CLOSE_TIMEOUT,
     EchoReceiver,
     Opening,
     WebSocketEndpoint,
-    text_frame,
 )
 from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
@@ -256,6 +256,7 @@ class Server(Port):
         *worlds: World,
         accept: Callable[..., Any] | None = None,
         fast: bool = False,
+        compress: bool = False,
         **options: Any,
     ) -> None:
         self.worlds = worlds
@@ -264,7 +265,9 @@ class Server(Port):
         self.door = Door([world.node for world in worlds], Config(limits=limits, **options))
         self.clock = worlds[0].clock
         self.codec = CentrifugalCodec(text_frame)
-        self.endpoint = WebSocketEndpoint(self.door, accept or self.accept, self.clock)
+        self.endpoint = WebSocketEndpoint(
+            self.door, accept or self.accept, self.clock, compress=compress
+        )
         self.echoing = WebSocketEndpoint(self.door, self.echo, self.clock)
         root = Resource()
         root.putChild(b"ws", self.endpoint)
@@ -335,14 +338,16 @@ def servers(fast: bool) -> Iterator[Make]:
     """Make servers; when their clients are gone nothing may be left."""
     made: list[Server] = []
 
-    def make(*, sites: int = 1, trusted: tuple[str, ...] = (), **options: Any) -> Server:
+    def make(
+        *, sites: int = 1, trusted: tuple[str, ...] = (), compress: bool = False, **options: Any
+    ) -> Server:
         worlds = []
         for number in range(sites):
             name = {"hosts": (f"site{number}.test",)} if sites > 1 else {}
             world = World(**{**name, **options})
             Deferred.fromCoroutine(world.start())
             worlds.append(world)
-        made.append(Server(*worlds, fast=fast, trusted_proxies=trusted))
+        made.append(Server(*worlds, fast=fast, compress=compress, trusted_proxies=trusted))
         return made[-1]
 
     yield make

@@ -10,7 +10,8 @@ __all__ = ["needing_restart", "reloaded_site"]
 
 _TOP = (
     *("listen", "backend_listen", "reuse_port", "engine", "state_dir", "durability"),
-    *("log_level", "log_format", "debug_echo", "fast_path", "nodejs_path", "socketio_path"),
+    *("log_level", "log_format", "debug_echo", "fast_path", "compression"),
+    *("nodejs_path", "socketio_path"),
 )
 _LIMITS = ("send_buffer", "unacknowledged_timeout")
 _SITE = (

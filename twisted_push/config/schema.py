@@ -251,6 +251,8 @@ class Config:
     debug_echo: bool = setting(boolean(), False)
     fast_path: bool = setting(boolean(), True)
     """Whether WebSockets on plain TCP go past Twisted's and Autobahn's slow parts."""
+    compression: bool = setting(boolean(), False)
+    """Whether messages to WebSocket clients of the native protocol are compressed."""
     nodejs_path: str = setting(names.url_path(), "/nodejs/")
     """Where Drupal's nodejs module posts; empty: nowhere."""
     socketio_path: str = setting(names.url_path(), "/socket.io")

@@ -44,6 +44,8 @@ listen = ["tcp:8080:interface=127.0.0.1"]
 # nodejs_path = "/nodejs/"         # where the module posts
 # socketio_path = "/socket.io"     # where its pages connect
 
+# compression = false              # of messages to WebSocket clients; see the manual for its cost
+
 [limits]                           # of the whole process
 # max_connections = 19000          # each is an open file: see also `ulimit -n`
 # max_connections_per_address = 0  # 0: no limit

@@ -75,6 +75,11 @@ class Head:
         return self._headers[b"sec-websocket-key"].decode("ascii")
 
     @property
+    def extensions(self) -> str:
+        """The header with the extensions that the client would use, empty if there is none."""
+        return self._headers.get(b"sec-websocket-extensions", b"").decode("latin-1")
+
+    @property
     def protocols(self) -> list[str]:
         """The subprotocols that the client would speak."""
         return _tokens(self._headers.get(b"sec-websocket-protocol", b"").decode("latin-1"))

@@ -7,13 +7,13 @@ done; its timers run on the global reactor, so those that tests could leave behi
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from attrs import frozen
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -26,6 +26,7 @@ from twisted_push.interfaces import ITransport, Receiver
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
+from twisted_push.transports.frames import binary_frame, text_frame
 from twisted_push.transports.head import Head
 from twisted_push.web import answer
 
@@ -36,8 +37,6 @@ __all__ = [
     "PushWebSocketFactory",
     "WebSocketEndpoint",
     "announces_binary",
-    "frame_payloads",
-    "text_frame",
 ]
 
 CLOSE_TIMEOUT = 5.0
@@ -49,47 +48,25 @@ FAILED_TIMEOUT = 0.5
 Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
 
-_TEXT, _BINARY, _CLOSE = b"\x81", b"\x82", b"\x88"
+
+_CLOSE = b"\x88"
 
 
 @frozen
 class Opening:
-    """How a request that was let in becomes a WebSocket: ``accept`` makes its receiver."""
+    """How a request that was let in becomes a WebSocket: ``accept`` makes its receiver.
+
+    ``compress`` is whether it may be one that compresses its messages.
+    """
 
     entry: Entry
     accept: Accept
-
-
-def text_frame(payload: bytes) -> bytes:
-    """Give a whole, unmasked text frame."""
-    return _frame(_TEXT, payload)
-
-
-def frame_payloads(frames: bytes) -> Iterator[bytes]:
-    """Give what is in whole, unmasked frames."""
-    start = 0
-    while start < len(frames):
-        length, start = frames[start + 1], start + 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            length, start = int.from_bytes(frames[start : start + size]), start + size
-        yield frames[start : start + length]
-        start += length
+    compress: bool = False
 
 
 def announces_binary(protocols: Iterable[str]) -> bool:
     """Tell whether a client that asks for these subprotocols sends binary messages."""
     return "centrifuge-protobuf" in protocols
-
-
-def _frame(opcode: bytes, payload: bytes) -> bytes:
-    """Give a whole, unmasked frame (RFC 6455, section 5.2)."""
-    length = len(payload)
-    if length < 126:
-        return opcode + bytes((length,)) + payload
-    if length < 65536:
-        return opcode + b"\x7e" + struct.pack("!H", length) + payload
-    return opcode + b"\x7f" + struct.pack("!Q", length) + payload
 
 
 @implementer(ITransport)
@@ -115,6 +92,11 @@ class PushWebSocket(WebSocketServerProtocol):
         """The opening request."""
         assert self.entry is not None
         return self.entry.request
+
+    @property
+    def compresses(self) -> bool:
+        """Whether the peer takes compressed messages."""
+        return bool(self.websocket_extensions_in_use)
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
@@ -245,10 +227,11 @@ class PushWebSocketFactory(WebSocketServerFactory):
     protocol: Any = PushWebSocket
     noisy = False
 
-    def __init__(self, door: Door, clock: IReactorTime) -> None:
+    def __init__(self, door: Door, clock: IReactorTime, *, compress: bool = False) -> None:
         super().__init__(reactor=clock)
         self.door = door
         self.clock = clock
+        self._compress = compress
         self.apply_limits()
 
     def upgrade(self, request: Request, opening: Opening) -> bytes | int:
@@ -277,7 +260,27 @@ class PushWebSocketFactory(WebSocketServerFactory):
             autoPingInterval=0,
             tcpNoDelay=True,
             allowNullOrigin=True,
+            perMessageCompressionAccept=_agree if self._compress else _decline,
         )
+
+
+def _agree(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | None:
+    """Take the first offer of permessage-deflate that lets one frame serve all.
+
+    Neither side is to remember earlier messages, if the client can do without: that takes memory.
+    """
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer) and not offer.request_max_window_bits:
+            return PerMessageDeflateOfferAccept(
+                offer,
+                request_no_context_takeover=offer.accept_no_context_takeover,
+                no_context_takeover=True,
+            )
+    return None
+
+
+def _decline(offers: Sequence[object]) -> None:
+    """Take none."""
 
 
 class WebSocketEndpoint(Resource):
@@ -289,11 +292,14 @@ class WebSocketEndpoint(Resource):
 
     isLeaf = True
 
-    def __init__(self, door: Door, accept: Accept, clock: IReactorTime) -> None:
+    def __init__(
+        self, door: Door, accept: Accept, clock: IReactorTime, *, compress: bool = False
+    ) -> None:
         super().__init__()
         self._door = door
         self._accept = accept
-        self._factory = PushWebSocketFactory(door, clock)
+        self._compress = compress
+        self._factory = PushWebSocketFactory(door, clock, compress=compress)
 
     def apply_limits(self) -> None:
         """Take changed limits."""
@@ -315,7 +321,7 @@ class WebSocketEndpoint(Resource):
     def opening(self, head: Head) -> Opening | None:
         """Give how a request that asks for a WebSocket is let in; None if it is not."""
         entry = self._door.look(head, "websocket")
-        return Opening(entry, self._accept) if entry is not None else None
+        return Opening(entry, self._accept, self._compress) if entry is not None else None
 
 
 class _Upgrade:
@@ -344,7 +350,7 @@ class EchoReceiver:
 
     def received_binary(self, payload: bytes) -> None:
         """Echo a binary message."""
-        self._transport.send(_frame(_BINARY, payload))
+        self._transport.send(binary_frame(payload))
 
     def allow_frame(self) -> bool:
         """Allow everything."""

@@ -31,7 +31,7 @@ from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry
 from twisted_push.transports.engineio.frames import CLOSE, NOOP, PONG_FRAME
 from twisted_push.transports.engineio.polls import ANSWER_SIZE, Polls
-from twisted_push.transports.websocket import frame_payloads, text_frame
+from twisted_push.transports.frames import frame_payloads, text_frame
 
 __all__ = ["POLLING", "WEBSOCKET", "AcceptEngineIo", "Connection", "Connections", "Probing"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted_push.protocols.engineio import Packet, PacketType, encode_packet
-from twisted_push.transports.websocket import text_frame
+from twisted_push.transports.frames import text_frame
 
 __all__ = ["CLOSE", "NOOP", "PING_FRAME", "PONG_FRAME", "PROBED_FRAME", "message_frame"]
 

@@ -157,12 +157,19 @@ class LeanWebSocket(PushWebSocket):
         self.inside_message = self._binary = self._continued = False
         self._entered = self._full = False
 
-    def open(self, head: Head, rest: bytes) -> None:
+    @property
+    def compresses(self) -> bool:
+        return self._perMessageCompress is not None
+
+    def open(self, head: Head, rest: bytes, *, compress: bool) -> None:
         """Answer the opening request, and read on with ``rest``."""
+        if compress and head.extensions:
+            self.websocket_extensions = self._parseExtensionsHeader(head.extensions)
         self._binary = announces_binary(head.protocols)
         self._wskey = head.key
         self.data = rest
         self.succeedHandshake(None)
+        self.__dict__.pop("websocket_extensions", None)
         del self._wskey, self.accept
 
     # --- Outward -----------------------------------------------------------------------------
@@ -250,7 +257,7 @@ class LeanFactory(PushWebSocketFactory):
 
     def __init__(self, door: Door, clock: IReactorTime) -> None:
         self._class: type[LeanWebSocket] = LeanWebSocket
-        super().__init__(door, clock)
+        super().__init__(door, clock, compress=True)
 
     def apply_limits(self) -> None:
         """Take the limits of the configuration, as attributes of a class of their own."""
@@ -266,4 +273,4 @@ class LeanFactory(PushWebSocketFactory):
         """Give a transport over to a WebSocket, and answer the request that opens it."""
         socket = self._class(self, transport, opening)
         transport.protocol = socket
-        socket.open(head, rest)
+        socket.open(head, rest, compress=opening.compress)
