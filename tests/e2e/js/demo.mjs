@@ -69,7 +69,7 @@ async function chat(alice, bob, found) {
     await says(bob, "#typing", "Alice is typing");
     await alice.click("#chat button[type=submit]");
   });
-  await says(bob, ".line-text", "Yes");
+  for (const page of [alice, bob]) await says(page, ".line-text", "Yes");
   const lines = (page) => page.$$eval(".line", (list) => list.map((line) => [
     line.dataset.whose, line.querySelector("b").textContent, line.querySelector(".line-text").textContent]));
   found.chat = [await lines(alice), await lines(bob)];
