@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from twisted_push.cli import main
+from twisted_push.collector import give_back
 
 _KINDS = frozenset(
     {
@@ -33,6 +34,7 @@ def _count() -> Mapping[str, int]:
     # What is frozen is not among the objects that the collector knows.
     gc.unfreeze()
     gc.collect()
+    give_back()  # As the server does itself after a while.
     kinds = Counter(type(each).__name__ for each in gc.get_objects())
     found = {kind: kinds[kind] for kind in sorted(_KINDS) if kinds[kind]}
     found["objects"] = sum(kinds.values())

@@ -8,17 +8,20 @@ thousands of objects.
 
 Of garbage in circles that is what stays: what was in use at that moment, and is in a circle when it
 is not any more. So all is looked at again from time to time: when few are connected, or once a day.
+When few are connected what is free goes back to the system, too: the C library would keep what a
+crowd that left has used.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-__all__ = ["DAY", "FEW", "INTERVAL", "Collector"]
+__all__ = ["DAY", "FEW", "INTERVAL", "Collector", "give_back"]
 
 THRESHOLDS = (2000, 5, 1000)
 """Objects until young ones are looked at; how often until those that stay are looked at again."""
@@ -31,6 +34,13 @@ DAY = 86400.0
 
 FEW = 1000
 """Connections with which that takes a few milliseconds."""
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system, where the C library is one that can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 class Collector:
@@ -68,9 +78,11 @@ class Collector:
             gc.freeze()
 
     def _consider(self) -> None:
-        now = self._clock.seconds()
-        if self._connections() <= FEW or now - self._looked_at >= DAY:
+        few = self._connections() <= FEW
+        if few or self._clock.seconds() - self._looked_at >= DAY:
             self._look_at_everything()
+        if few:
+            give_back()
 
     def _look_at_everything(self) -> None:
         self._looked_at = self._clock.seconds()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import resource
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from attrs import define, field
@@ -97,3 +100,23 @@ def test_one_that_was_not_started_is_stopped() -> None:
     before = gc.get_threshold()
     Running().collector.stop()
     assert gc.get_threshold() == before
+
+
+def resident() -> int:
+    """Give the bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not with this C library")
+@pytest.mark.parametrize(("connections", "goes"), [(FEW, True), (FEW + 1, False)])
+def test_memory_of_those_who_left_goes_back_to_the_system(
+    running: Running, connections: int, goes: bool
+) -> None:
+    running.connections = connections
+    blocks = [bytes(2000) for _ in range(20_000)]
+    last = blocks[-1]  # What is below it would not go back by itself.
+    blocks.clear()
+    before = resident()
+    running.clock.advance(INTERVAL)
+    assert (before - resident() > 20_000_000) is goes
+    assert len(last) == 2000
