@@ -205,6 +205,7 @@ class PushService(Service):
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
+        _stop_at_first_signal(self._reactor)
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
@@ -323,6 +324,24 @@ async def _closed(port: Service) -> None:
     stopped = port.stopService()
     if stopped is not None:
         await stopped
+
+
+def _stop_at_first_signal(reactor: Any) -> None:
+    """Have a second signal that ends the server do nothing: the reactor would log a fault."""
+    handlers = {signal.SIGTERM: reactor.sigTerm, signal.SIGINT: reactor.sigInt}
+
+    def stop(number: int, frame: object) -> None:
+        for each in handlers:
+            signal.signal(each, _ignore)
+        handlers[signal.Signals(number)](number, frame)
+
+    for number, handler in handlers.items():
+        if signal.getsignal(number) == handler:
+            signal.signal(number, stop)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing. With SIG_IGN, Python complains of one that came just before."""
 
 
 def _make_demo(demo: DemoSettings, reactor: Any) -> Any:

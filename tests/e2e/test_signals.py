@@ -84,12 +84,14 @@ def test_the_last_words_are_written_before_the_end(tmp_path: Path) -> None:
         assert time.monotonic() - started < 3
 
 
-def test_a_second_signal_does_not_hurt(running: PushServer) -> None:
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_hurt(running: PushServer, second: signal.Signals) -> None:
+    """Not even one that comes before the server has seen the first."""
     with RawClient(running) as client:
         client.connect()
-        running.signal(signal.SIGTERM, signal.SIGTERM)
+        running.signal(signal.SIGSTOP, signal.SIGTERM, second, signal.SIGCONT)
         assert client.closing()[0] == 3001
-        assert running.wait() in (0, 143, -15)
+        assert running.wait() in (0, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
     assert "Traceback" not in running.log
 
 
