@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
 from attrs import define, field
 from zope.interface import implementer
 
@@ -9,6 +13,33 @@ from twisted_push.errors import Disconnect
 from twisted_push.interfaces import IEngineEvents, ITransport
 from twisted_push.model import ClientInfo, ClientRequest, Publication, StreamPosition
 from twisted_push.session import Session
+from twisted_push.wires import NO_DESCRIPTOR, Wires
+
+
+class Descriptors:
+    """Numbers for sockets in memory, and a `write` to them; each has a ``send`` as sockets have.
+
+    None is given twice: what is written to one that is gone fails.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._numbers = count(100)
+
+    def new(self, socket: Any) -> int:
+        """Give a number for a socket, for as long as it lives."""
+        number = next(self._numbers)
+        self._sockets[number] = socket
+        return number
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """Stand in for `os.write`."""
+        sent: int = self._sockets[descriptor].send(data)
+        return sent
+
+
+descriptors = Descriptors()
+"""Those of all tests of a process, as a kernel has them."""
 
 
 @implementer(ITransport)
@@ -25,6 +56,7 @@ class FakeTransport:
     sent: list[bytes] = field(init=False, factory=list)
     closed_with: Disconnect | None = field(init=False, default=None)
     aborted: bool = field(init=False, default=False)
+    descriptor: int = NO_DESCRIPTOR
     stuck: bool = field(init=False, default=False)
     ignored: int = field(init=False, default=0)
 
@@ -57,6 +89,7 @@ class FakeOwner:
 
     max_outbox: int = 1000
     allowing: bool = True
+    wires: Wires = field(factory=lambda: Wires(descriptors.write))
     finished: list[tuple[Session, int | None]] = field(init=False, factory=list)
     later: list[tuple[Session, int]] = field(init=False, factory=list)
     looked_at: list[Session] = field(init=False, factory=list)

@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 __all__ = ["AT_ONCE", "QUANTUM", "SLICE", "Pace", "Scheduler", "Share"]
 
-SLICE = 0.002
+SLICE = 0.004
 """Seconds of one turn of the reactor that go to what waits, of all sites together."""
 
-QUANTUM = 0.0005
+QUANTUM = 0.001
 """Seconds that a site works until it is the next one's turn."""
 
 AT_ONCE = 0.002

@@ -57,6 +57,9 @@ class Receiver(Protocol):
     def resume(self) -> None:
         """Send again."""
 
+    def closing(self) -> None:
+        """The connection is being closed, or is broken: what is sent from now on is lost."""
+
     def lost(self) -> None:
         """The connection is gone."""
 
@@ -69,6 +72,9 @@ class ITransport(Interface):
     """
 
     request: ClientRequest = Attribute("The opening request: a `ClientRequest`.")
+    descriptor: int = Attribute(
+        "To what frames may be written past the transport (`twisted_push.wires`); -1 is nothing."
+    )
 
     def send(frame: bytes) -> None:
         """Write a frame that the transport's codec made. Ignored once closing."""

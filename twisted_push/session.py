@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ICodec, ITransport
 from twisted_push.model import ClientInfo, ConnectRequest, Grant, Publication, StreamPosition
+from twisted_push.wires import NO_DESCRIPTOR, Wires
 
 __all__ = ["MAX_KEPT", "Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
 
@@ -91,6 +92,10 @@ class Owner(Protocol):
     def max_outbox(self) -> int:
         """Bytes that may wait for one client."""
 
+    @property
+    def wires(self) -> Wires:
+        """Where a fan-out finds what it may write to at once."""
+
     def finish(self, session: Session, disconnect: Disconnect | None, why: str = "") -> None:
         """End a session, once: None when the client left by itself; ``why`` is for the log."""
 
@@ -112,7 +117,8 @@ class Session:
     ``next_ping`` and ``pong_due`` are times of the node's clock. ``work`` is the command that is
     being carried out, ``waiting`` are those behind it, ``notes`` is what the dialect remembers.
     ``ending`` is set while it is finished in a later turn. ``asked`` is what the CMS was asked when
-    it gave a grant with an end.
+    it gave a grant with an end. ``descriptor`` is the transport's as long as it is connected; it is
+    open in the owner's ``wires`` while nothing is kept and more may be sent.
     """
 
     client: str
@@ -139,12 +145,21 @@ class Session:
     notes: object | None = field(init=False, default=None, repr=False)
     _outbox: deque[_Kept] | None = field(init=False, default=None, repr=False)
     _outbox_bytes: int = field(init=False, default=0)
+    descriptor: int = field(init=False, repr=False)
     _begun: str | None = field(init=False, default=None, repr=False)
     """The channel of which something is on its way since the transport said stop."""
 
     @allowed_at.default
     def _allowed_from_the_start(self) -> float:
         return self.opened_at
+
+    @descriptor.default
+    def _of_the_transport(self) -> int:
+        return self.transport.descriptor
+
+    def __attrs_post_init__(self) -> None:
+        if self.descriptor != NO_DESCRIPTOR and not self.transport.unsent():
+            self.owner.wires.open(self.descriptor, self.codec)
 
     @property
     def closed(self) -> bool:
@@ -212,7 +227,7 @@ class Session:
     def end_later(self, disconnect: Disconnect, why: str = "") -> None:
         """End this session in a later turn; until then nothing more is delivered to it."""
         if not (self.ending or self.closed):
-            self.ending = True
+            self._end()
             self.owner.finish_later(self, disconnect, why)
 
     def forget_channel(self, channel: str) -> None:
@@ -237,11 +252,16 @@ class Session:
     def withdraw(self, channel: str) -> None:
         """Drop the connection if something is on its way of a channel that was taken away."""
         if self._begun == channel and self.transport.unsent():
-            self.ending = True
+            self._end()
             self.transport.abort()
+
+    def _end(self) -> None:
+        self.ending = True
+        self.owner.wires.shut(self.descriptor)
 
     def close_transport(self, disconnect: Disconnect) -> None:
         """Say goodbye; nothing that is kept is sent any more, and nothing that is on its way."""
+        self.owner.wires.shut(self.descriptor)
         self._outbox = None
         self._outbox_bytes = 0
         if self._begun is not None and self.transport.unsent():
@@ -279,6 +299,7 @@ class Session:
     def pause(self) -> None:
         """Keep what is sent from now on. Called for every write of a slow client."""
         if self._outbox is None:
+            self.owner.wires.shut(self.descriptor)
             self._outbox = deque()
 
     def resume(self) -> None:
@@ -295,7 +316,15 @@ class Session:
         if kept:
             self._outbox = kept
             self._outbox_bytes = sum(len(each[0]) for each in kept)
+        if self._outbox is None:
+            self.owner.wires.open(self.descriptor, self.codec)
+
+    def closing(self) -> None:
+        """Let nothing more be written past the transport: it is closing, whoever wanted it."""
+        self.owner.wires.shut(self.descriptor)
 
     def lost(self) -> None:
         """The connection is gone."""
+        self.closing()
+        self.descriptor = NO_DESCRIPTOR  # Another connection may have it at once.
         self.owner.finish(self, None)

@@ -55,6 +55,9 @@ class Recorder:
     def pause(self) -> None:
         self.told.append("pause")
 
+    def closing(self) -> None:
+        """Take no notice."""
+
     def resume(self) -> None:
         self.told.append("resume")
 

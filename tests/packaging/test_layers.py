@@ -22,7 +22,18 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "errors", "jsontext"}),
     frozenset({"interfaces"}),
     frozenset(
-        {"config", "policy", "hub", "history", "presence", "wheel", "stats", "protocols", "jsfile"},
+        {
+            "config",
+            "policy",
+            "hub",
+            "history",
+            "presence",
+            "wheel",
+            "wires",
+            "stats",
+            "protocols",
+            "jsfile",
+        },
     ),
     frozenset(
         {

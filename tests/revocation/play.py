@@ -185,7 +185,7 @@ class Play:
         polled = self.random.random() < 0.2
         page: Page
         if self.random.random() < 0.6:
-            page = NativePage(self.site, token, polled)
+            page = NativePage(self.site, token, polled, direct=self.random.random() < 0.5)
         else:
             page = NodejsPage(self.site, token, self.random.choice([4, 5]), polled)
         self.pages.append(page)

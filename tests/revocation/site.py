@@ -18,7 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from tests.fakes import FakeTransport
+from tests.fakes import FakeTransport, descriptors
 from tests.unit.cms.support import NOW
 from tests.unit.node.support import World
 from twisted_push.config import Namespace
@@ -169,13 +169,30 @@ class Told:
     what: Any = None
 
 
-class _Wire(FakeTransport):
-    """Hands each frame on as it goes out. With ``polled`` the session stops after each one."""
+class _Socket:
+    """Takes what is written past the transport."""
 
-    def __init__(self, sent: Callable[[bytes], None], polled: bool) -> None:
+    def __init__(self, sent: Callable[[bytes], None]) -> None:
+        self._sent = sent
+
+    def send(self, frame: bytes) -> int:
+        self._sent(frame)
+        return len(frame)
+
+
+class _Wire(FakeTransport):
+    """Hands each frame on as it goes out.
+
+    With ``polled`` the session stops after each one; else, with ``direct``, frames may go past it.
+    """
+
+    def __init__(self, sent: Callable[[bytes], None], polled: bool, direct: bool) -> None:
         super().__init__()
         self._sent = sent
         self._polled = polled
+        if direct and not polled:
+            self._socket = _Socket(sent)
+            self.descriptor = descriptors.new(self._socket)
 
     def send(self, frame: bytes) -> None:
         if self.closed_with is None and not self.aborted:
@@ -187,14 +204,23 @@ class _Wire(FakeTransport):
 class Page:
     """A client. ``told`` is what it was sent; ``asked`` what it sent, by number."""
 
-    def __init__(self, site: Site, codec: Any, dialect: Any, token: str, polled: bool) -> None:
+    def __init__(
+        self,
+        site: Site,
+        codec: Any,
+        dialect: Any,
+        token: str,
+        *,
+        polled: bool,
+        direct: bool = False,
+    ) -> None:
         self.site = site
         self.token = token
         self.tokens = {token}
         self.told: list[Told] = []
         self.gone = False
         self.refreshing = 0
-        self.transport = _Wire(self._take, polled)
+        self.transport = _Wire(self._take, polled, direct)
         self.session: Session = site.node.accept(self.transport, codec, dialect)
         self.transport.receiver = self.session
 
@@ -229,8 +255,8 @@ class Page:
 
 
 class NativePage(Page):
-    def __init__(self, site: Site, token: str, polled: bool = False) -> None:
-        super().__init__(site, site.native_codec, site.dialect, token, polled)
+    def __init__(self, site: Site, token: str, polled: bool = False, direct: bool = False) -> None:
+        super().__init__(site, site.native_codec, site.dialect, token, polled=polled, direct=direct)
         self.asked: dict[int, tuple[str, dict[str, Any]]] = {}
 
     def send(self, method: str, /, **params: Any) -> int:
@@ -281,7 +307,7 @@ class NativePage(Page):
 class NodejsPage(Page):
     def __init__(self, site: Site, token: str, revision: int, polled: bool = False) -> None:
         dialect = site.pages[revision]
-        super().__init__(site, site.nodejs_codec, dialect, token, polled)
+        super().__init__(site, site.nodejs_codec, dialect, token, polled=polled)
         dialect.opened(self.session)
         self._content: dict[str, str] = {}
         if revision == 5:
@@ -365,7 +391,9 @@ class Site(World):
         self.timeline: Timeline = self.cms.timeline
         self.native_codec = CentrifugalCodec(_line)
         self.nodejs_codec = NodejsCodec(_line, None)
-        self.node.channels.fan_out = FanOut(self.context.share, at_once=0, step=1)
+        self.node.channels.fan_out = FanOut(
+            self.context.share, self.context.wires, at_once=0, step=1
+        )
         self.pages = {revision: NodejsDialect(self.node, revision) for revision in (4, 5)}
 
 

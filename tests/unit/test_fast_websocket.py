@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.unit.websocket_support import (
+    CLOSE,
     CONNECT,
     PATHS,
+    PING,
     TEXT,
     Browser,
     Make,
@@ -315,3 +319,110 @@ def test_the_channel_in_whose_middle_it_is_stuck_is_taken(make_server: Make) -> 
     server.clock.advance(0)
     assert browser.wire.ended
     assert len(browser.wire.value()) == 30
+
+
+# --- Past the transport ----------------------------------------------------------------------
+
+
+def crowd_of(server: Server, count: int) -> list[Browser]:
+    return [connected(server, "c") for _ in range(count)]
+
+
+def test_a_fan_out_is_written_past_the_transport(
+    make_server: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server(namespaces=NAMESPACES)
+    browsers = crowd_of(server, 3)
+    sent: list[bytes] = []
+    send = LeanWebSocket.send
+
+    def noticed(socket: LeanWebSocket, frame: bytes) -> None:
+        sent.append(frame)
+        send(socket, frame)
+
+    monkeypatch.setattr(LeanWebSocket, "send", noticed)
+    publish(server, "c", "hello")
+    assert len(sent) == 1  # For the first of them the frame was made.
+    assert [len(texts(browser)) for browser in browsers] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("end", [masked(b"\x03\xe8", CLOSE), b"\x81\x01a"])
+def test_nothing_is_written_behind_the_close_frame(make_server: Make, end: bytes) -> None:
+    """Of one that closes, and of one that broke the protocol (no mask) and may still close."""
+    server = make_server(namespaces=NAMESPACES)
+    *others, browser = crowd_of(server, 3)
+    browser.give(end)
+    publish(server, "c", "hello")
+    assert [opcode for opcode, _ in browser.got()] == [CLOSE]
+    assert all(len(texts(other)) == 1 for other in others)
+
+
+def test_nothing_is_written_to_a_descriptor_that_is_closed(make_server: Make) -> None:
+    """It is shut before: another connection may have its number at once."""
+    server = make_server(namespaces=NAMESPACES)
+    *_, browser = crowd_of(server, 3)
+    [node] = [world.node for world in server.worlds]
+    wires, number = node.wires, browser.wire.kernel.number
+    assert wires.numbers[number]
+    shut: list[bool] = []
+    browser.wire.kernel.close = lambda: shut.append(not wires.numbers[number])
+    browser.wire.hang_up()
+    publish(server, "c", "hello")
+    assert shut == [True]
+
+
+def _unless_over(browser: Browser, do: Callable[[], object]) -> Callable[[], object]:
+    return lambda: None if browser.wire.ended else do()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 10), max_size=40), st.integers(0, 300))
+def test_each_client_gets_all_in_order_or_is_dropped(doings: list[int], room: int) -> None:
+    """Whatever happens to the others, and whoever is slow, or pings, or ends."""
+    for make_server in servers(fast=True):
+        _play(make_server(namespaces=NAMESPACES), doings, room)
+
+
+def _play(server: Server, doings: list[int], room: int) -> None:
+    slow, other, *fine = browsers = crowd_of(server, 4)
+    heard: dict[Browser, bytes] = dict.fromkeys(browsers, b"")
+    numbers = count(1)
+
+    def drain(browser: Browser) -> None:
+        heard[browser] += browser.wire.value()
+        browser.wire.clear()
+
+    def make_room(browser: Browser) -> None:
+        browser.wire.kernel.room = None
+        drain(browser)
+
+    unsubscribe = b'{"id":9,"unsubscribe":{"channel":"c"}}'
+    acts: list[Callable[[], object]] = [
+        lambda: setattr(slow.wire.kernel, "room", room),
+        lambda: make_room(slow),
+        lambda: drain(slow),
+        lambda: server.clock.advance(0.01),
+        lambda: setattr(other.wire.kernel, "broken", True),
+        _unless_over(slow, lambda: slow.send(b"ping", PING)),
+        _unless_over(other, lambda: other.send(b"", CLOSE)),
+        _unless_over(other, other.wire.hang_up),
+        _unless_over(slow, lambda: slow.send(unsubscribe)),
+    ]
+    for doing in doings:
+        if doing < len(acts):
+            acts[doing]()
+        else:
+            publish(server, "c", f"{next(numbers)}")
+    for browser in browsers:
+        make_room(browser)
+    told = {browser: read_frames(heard[browser]) for browser in browsers}
+    published = next(numbers) - 1
+    for browser, frames in told.items():
+        assert CLOSE not in [opcode for opcode, _ in frames[:-1]]
+        got = [
+            json.loads(payload)["push"]["pub"]["data"]
+            for opcode, payload in frames
+            if opcode == TEXT and b'"pub"' in payload
+        ]
+        assert got == [str(each + 1) for each in range(len(got))]
+        assert len(got) == published or browser not in fine

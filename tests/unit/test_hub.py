@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+
+import pytest
 from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +19,7 @@ class Tab:
     client: str
     user: str = ""
     token_digest: bytes | None = None
+    descriptor: int = -1
 
 
 def test_an_empty_hub_knows_nobody() -> None:
@@ -102,3 +106,35 @@ def test_any_operations_keep_the_indexes_consistent(steps: list[tuple[str, int, 
         for name in "abc":
             assert set(hub.of_channel(name)) == {each for one, each in joined if one == name}
         assert hub.counts() == {n: sum(one == n for one, _ in joined) for n in names}
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 100])
+def test_a_crowd_is_of_one_moment(size: int) -> None:
+    hub: Hub[Tab] = Hub()
+    tabs = [Tab(f"c{number}", descriptor=number) for number in range(size)]
+    for tab in tabs:
+        hub.join("a", tab)
+    before = hub.of_channel("a")
+    assert list(before) == tabs
+    assert list(before.descriptors) == list(range(size))
+    late = Tab("late", descriptor=7)
+    hub.join("a", late)
+    assert list(hub.of_channel("a")) == [*tabs, late]
+    hub.leave("a", tabs[0])
+    assert list(hub.of_channel("a")) == [*tabs[1:], late]
+    assert list(before) == tabs
+    for tab in (*tabs, late):
+        hub.leave("a", tab)
+    assert len(hub.of_channel("a")) == 0
+
+
+def test_a_crowd_that_has_left_is_not_kept_alive() -> None:
+    hub: Hub[Tab] = Hub()
+    tabs = [Tab(f"c{number}") for number in range(100)]
+    for tab in tabs:
+        hub.join("a", tab)
+    hub.of_channel("a")
+    gone = weakref.ref(tabs[0])
+    hub.leave("a", tabs.pop(0))
+    del tab
+    assert gone() is None

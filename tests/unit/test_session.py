@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -15,6 +16,7 @@ from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientInfo, Grant
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.session import MAX_KEPT, Kind, Session, State, Subscription
+from twisted_push.wires import NO_DESCRIPTOR
 
 
 def make(*, max_outbox: int = 1000, room: int | None = None) -> Session:
@@ -400,3 +402,100 @@ def test_never_more_than_the_rate_and_one_burst(pauses: list[int], rate: int) ->
         now += pause / 1024
         taken += session.allow(now, rate)
     assert taken <= 2 * rate + (now - 100.0) * rate + 1e-6
+
+
+# --- Past the transport ----------------------------------------------------------------------
+
+
+def make_direct(*, stuck: bool = False) -> Session:
+    transport = FakeTransport(descriptor=5)
+    transport.stuck = stuck
+    codec, owner = CentrifugalCodec(lambda message: message), FakeOwner(10)
+    session = Session(
+        client="c1",
+        secret="hush",
+        transport=transport,
+        codec=codec,
+        dialect=FakeDialect(),
+        owner=owner,
+        opened_at=100.0,
+    )
+    transport.receiver = session
+    return session
+
+
+def is_open(session: Session) -> bool:
+    return bool(session.owner.wires.numbers[5])
+
+
+def test_a_descriptor_is_open_while_nothing_is_kept() -> None:
+    session = make_direct()
+    assert is_open(session)
+    session.pause()
+    assert not is_open(session)
+    session.deliver(b"1")
+    session.resume()
+    assert is_open(session)
+    assert transport_of(session).sent == [b"1"]
+
+
+def test_it_is_not_open_before_the_answer_to_the_opening_request_has_left() -> None:
+    session = make_direct(stuck=True)
+    session.owner.wires.open(6, session.codec)  # The table is long enough to look.
+    assert not is_open(session)
+    session.resume()
+    assert is_open(session)
+
+
+def test_it_stays_shut_while_the_transport_stops_again_and_again() -> None:
+    session = make_direct()
+    session.pause()
+    session.deliver(b"1")
+    session.deliver(b"2")
+    transport_of(session).room = 1
+    session.resume()
+    assert transport_of(session).sent == [b"1"]
+    assert not is_open(session)
+    transport_of(session).room = None
+    session.resume()
+    assert transport_of(session).sent == [b"1", b"2"]
+    assert is_open(session)
+
+
+def test_a_client_that_is_too_slow_is_not_written_to_after_the_gap() -> None:
+    session = make_direct()
+    session.pause()
+    session.deliver(b"more than ten bytes")
+    assert session.ending
+    session.resume()
+    assert not is_open(session)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        close,
+        lambda session: session.closing(),
+        lambda session: session.lost(),
+        lambda session: session.end_later(Disconnect(3000)),
+    ],
+)
+def test_a_descriptor_is_shut_when_it_ends(how: Callable[[Session], None]) -> None:
+    session = make_direct()
+    how(session)
+    assert not is_open(session)
+
+
+def test_what_is_on_its_way_of_a_channel_that_is_taken_is_the_last() -> None:
+    session = make_direct()
+    transport_of(session).room, transport_of(session).stuck = 1, True
+    session.deliver(b"1", "c")
+    session.withdraw("c")
+    assert transport_of(session).aborted
+    assert not is_open(session)
+
+
+def test_the_number_of_a_connection_that_is_lost_is_forgotten() -> None:
+    session = make_direct()
+    session.lost()
+    assert session.descriptor == NO_DESCRIPTOR

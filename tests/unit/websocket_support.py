@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
+from tests.fakes import descriptors
 from tests.unit.node.support import World
 from twisted_push.config import Config
 from twisted_push.interfaces import ITransport
@@ -77,15 +78,18 @@ class Wire(StringTransport):
 
 
 class Kernel:
-    """A socket that takes ``room`` bytes more (None: all), or is ``broken``."""
+    """A socket that takes ``room`` bytes more (None: all), or is ``broken`` or ``closed``."""
 
     def __init__(self) -> None:
+        self.number = descriptors.new(self)
+        self.closed = False
         self.sent = bytearray()
         self.room: int | None = None
         self.broken = False
         self.sends = 0
 
     def send(self, data: bytes) -> int:
+        assert not self.closed, "the descriptor may be another's"
         self.sends += 1
         if self.broken:
             raise ConnectionResetError(ECONNRESET, "reset by peer")
@@ -98,7 +102,7 @@ class Kernel:
         return taken
 
     def fileno(self) -> int:
-        return 7
+        return self.number
 
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", 80
@@ -113,7 +117,7 @@ class Kernel:
         """Take it."""
 
     def close(self) -> None:
-        """Take it."""
+        self.closed = True
 
 
 class Turns:

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from twisted_push.cms.grants import overlaid
 from twisted_push.errors import Disconnect, Refused
+from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
 from twisted_push.model import (
     ChannelGrant,
@@ -58,7 +59,7 @@ class Channels:
         self.given: dict[Session, list[Joined]] = {}
         self.presence = Presence(context)
         self.interests = Interests(context, self.reset)
-        self.fan_out = FanOut(context.share)
+        self.fan_out = FanOut(context.share, context.wires)
         self._making: dict[str, list[Subscription]] = {}
 
     async def join(
@@ -331,13 +332,13 @@ class Channels:
         left_out = self._context.hub.clients.get(exclude) if exclude else None
         if left_out is None:
             return self.fan_out.send(channel, sessions, encode, size=size)
-        others = tuple(session for session in sessions if session is not left_out)
+        others = Crowd(session for session in sessions if session is not left_out)
         return self.fan_out.send(channel, others, encode, whole=False, size=size)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""
         self.interests.begin_anew(channel)
-        for session in tuple(self._context.hub.of_channel(channel)):
+        for session in self._context.hub.of_channel(channel):
             session.end_later(Disconnect(3010))
 
     def tick(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from twisted_push.interfaces import IEngine
 from twisted_push.policy import Policy
 from twisted_push.session import Session
 from twisted_push.stats import SiteStats
+from twisted_push.wires import Wires
 
 __all__ = ["Context", "software_version"]
 
@@ -48,6 +50,7 @@ class Context:
     clock: IReactorTime
     stats: SiteStats
     share: Share = field()
+    wires: Wires = field(factory=lambda: Wires(os.write))
     hub: Hub[Session] = field(init=False, factory=Hub)
     uid: str = field(init=False, factory=lambda: str(uuid4()))
     version: str = field(init=False, factory=software_version)

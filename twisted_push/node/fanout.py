@@ -4,14 +4,15 @@ A few clients are served at once. Many are served in steps, in turn with the oth
 what else this one has to do (`twisted_push.fairness`), so that other clients and the CMS do not
 wait. What is published in a channel until its first step goes out with it, in one write per client.
 
-Measured (loopback, two cores): a write to one of 10,000 clients takes 11 to 13 µs, most of it in
-the kernel, and 1 µs for each of 16 publications that go together.
+A client takes ready frames by its descriptor if nothing waits for it (`twisted_push.wires`), else
+through its session. Measured (loopback, two cores): a write to one of 10,000 clients takes 9 µs,
+nearly all of it in the kernel, and 0.7 µs for each of 16 publications that go together.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
@@ -19,15 +20,17 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from twisted_push.fairness import Share
+from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
 from twisted_push.session import Session
+from twisted_push.wires import MAX_CODECS, Wires
 
 __all__ = ["AT_ONCE", "MAX_TOGETHER", "MAX_WAITING", "MAX_WAITING_BYTES", "FanOut"]
 
 AT_ONCE = 64
 """Clients of a channel up to which nobody waits for a later turn."""
 
-STEP = 32
+STEP = 64
 """Clients that are served in one step."""
 
 MAX_TOGETHER = 64
@@ -48,34 +51,55 @@ class _Job:
     """What goes to those who were in a channel when it was published, and are so still.
 
     It is open for more until the first of them is served, or somebody comes into the channel.
+    ``_left`` are the places and descriptors of those who are not served yet; ``_ready`` are the
+    frames, by the numbers that ``wires`` has for codecs.
     """
 
     channel: str
-    sessions: Iterator[Session]
+    crowd: Crowd[Session]
     encoders: list[Encode]
     open: bool
     size: int
+    wires: Wires
     gone: set[Session] = field(init=False, factory=set)
+    _left: Iterator[tuple[int, int]] = field(init=False)
     _frames: dict[ICodec, bytes] = field(init=False, factory=dict)
+    _ready: list[bytes | None] = field(init=False, factory=lambda: [None] * (MAX_CODECS + 1))
+
+    @_left.default
+    def _all(self) -> Iterator[tuple[int, int]]:
+        return enumerate(self.crowd.descriptors)
 
     def serve(self, count: int) -> bool:
         """Serve so many of them; False if that was all."""
         self.open = False
-        frames, gone, channel = self._frames, self.gone, self.channel
-        served = 0
-        for session in islice(self.sessions, count):
-            served += 1
-            if gone and session in gone:
-                continue
-            frame = frames.get(session.codec)
+        numbers, write, ready, gone = self.wires.numbers, self.wires.write, self._ready, self.gone
+        place = last = len(self.crowd) - 1
+        for place, descriptor in islice(self._left, count):
+            frame = None if gone else ready[numbers[descriptor]]
             if frame is None:
-                frame = frames[session.codec] = self._encode(session.codec)
-            if frame:
-                session.deliver(frame, channel)
-        return served == count
+                self._serve_one(self.crowd.members[place])
+                continue
+            try:
+                sent = write(descriptor, frame)
+            except OSError:  # It is full, or it is broken: the transport will see which.
+                sent = 0
+            if sent != len(frame):
+                self.crowd.members[place].deliver(frame[sent:], self.channel)
+        return place != last
 
-    def _encode(self, codec: ICodec) -> bytes:
-        return b"".join(encode(codec) or b"" for encode in self.encoders)
+    def _serve_one(self, session: Session) -> None:
+        if session in self.gone:
+            return
+        codec = session.codec
+        frame = self._frames.get(codec)
+        if frame is None:
+            frame = self._frames[codec] = b"".join(encode(codec) or b"" for encode in self.encoders)
+            number = self.wires.number(codec)
+            if frame and number:
+                self._ready[number] = frame
+        if frame:
+            session.deliver(frame, self.channel)
 
 
 class FanOut:
@@ -84,8 +108,11 @@ class FanOut:
     ``at_once`` clients and fewer are served without waiting, if nothing waits in their channel.
     """
 
-    def __init__(self, share: Share, *, at_once: int = AT_ONCE, step: int = STEP) -> None:
+    def __init__(
+        self, share: Share, wires: Wires, *, at_once: int = AT_ONCE, step: int = STEP
+    ) -> None:
         self._share = share
+        self._wires = wires
         self._at_once = at_once
         self._step_size = step
         self._jobs: deque[_Job] = deque()
@@ -99,7 +126,7 @@ class FanOut:
     def send(
         self,
         channel: str,
-        sessions: Collection[Session],
+        crowd: Crowd[Session],
         encode: Encode,
         *,
         whole: bool = True,
@@ -113,16 +140,16 @@ class FanOut:
         jobs = self._of.get(channel)
         if jobs is not None and whole and jobs[-1].open:
             self._add(jobs[-1], encode, size)
-        elif sessions:
-            job = _Job(channel, iter(tuple(sessions)), [encode], whole, size)
-            if jobs is not None or len(sessions) > self._at_once:
+        elif crowd:
+            job = _Job(channel, crowd, [encode], whole, size, self._wires)
+            if jobs is not None or len(crowd) > self._at_once:
                 self._wait(job)
             elif self._gathered is not None:
                 self._gathered.append(job)
                 self._keep(job)
             else:
                 job.serve(self._at_once)
-        return len(sessions)
+        return len(crowd)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -34,6 +34,7 @@ from twisted_push.node.renewals import EXPIRY_GRACE, Renewals
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
 from twisted_push.wheel import Wheel
+from twisted_push.wires import Wires
 
 __all__ = ["Connected", "Node"]
 
@@ -138,6 +139,11 @@ class Node:
     def max_outbox(self) -> int:
         """Bytes that may wait for one client."""
         return self.context.policy.limits.max_outbox
+
+    @property
+    def wires(self) -> Wires:
+        """Where a fan-out finds what it may write to at once."""
+        return self.context.wires
 
     # --- Sessions ----------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.frames import binary_frame, text_frame
 from twisted_push.transports.head import Head
 from twisted_push.web import answer
+from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
     "Accept",
@@ -76,6 +77,7 @@ class PushWebSocket(WebSocketServerProtocol):
     factory: Any  # a `PushWebSocketFactory`
     transport: Any
     accept: Accept
+    descriptor = NO_DESCRIPTOR
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,6 +180,7 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def stopProducing(self) -> None:
         """The connection is going: `connectionLost` follows."""
+        self._tell_closing()
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
@@ -187,7 +190,12 @@ class PushWebSocket(WebSocketServerProtocol):
             why = (reasonUtf8 or b"").decode("utf-8", "replace")
             self.entry.node.log_refusal(self.entry.request, code or 0, why)
         self._give_up_later(FAILED_TIMEOUT if self.failedByMe else CLOSE_TIMEOUT)
+        self._tell_closing()
         super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def _tell_closing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.closing()
 
     def processData(self) -> bool:
         """Read no more of a peer that broke the protocol, but for what may be its close frame.
@@ -364,6 +372,9 @@ class EchoReceiver:
 
     def resume(self) -> None:
         """Go on."""
+
+    def closing(self) -> None:
+        """Take no notice."""
 
     def lost(self) -> None:
         """There is nothing to end."""

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.interface import Method
 
-from tests.fakes import FakeTransport
+from tests.fakes import FakeTransport, descriptors
 from tests.unit.cms.support import NOW, MemoryCms, clock_at
 from twisted_push.cms.gate import make_gate
 from twisted_push.config import CallbackConfig, KeyConfig, Limits, Namespace, SiteConfig, SiteLimits
@@ -28,6 +28,7 @@ from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.session import Session
 from twisted_push.stats import SiteStats
 from twisted_push.wheel import Wheel
+from twisted_push.wires import Wires
 
 SECRET = "a-secret-of-the-site-with-32-bytes"
 KEY = "service-key-0123456789"
@@ -210,6 +211,7 @@ class World:
             gate,
             self.clock,
             self.stats,
+            wires=Wires(descriptors.write),
         )
         self.node = Node(self.context)
         self.dialect = CentrifugalDialect(self.node)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from socket import socket, socketpair
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,7 @@ from twisted.internet.task import Clock
 
 from tests.unit.cms.support import Outcome
 from twisted_push.fairness import SLICE, Scheduler
+from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
 from twisted_push.node import fanout
 from twisted_push.node.fanout import (
@@ -24,6 +27,7 @@ from twisted_push.node.fanout import (
     FanOut,
 )
 from twisted_push.session import Session
+from twisted_push.wires import NO_DESCRIPTOR, Wires
 
 MANY = AT_ONCE + 1
 
@@ -52,6 +56,7 @@ class Client:
     clock: SlowClock
     codec: str = "a"
     broken: bool = False
+    descriptor: int = NO_DESCRIPTOR
     got: list[bytes] = field(factory=list)
 
     def deliver(self, frame: bytes, channel: str) -> None:
@@ -65,15 +70,20 @@ class Client:
         return b"".join(self.got).decode()
 
 
+def crowd_of(clients: Iterable[Client]) -> Crowd[Session]:
+    return Crowd(cast("Iterable[Session]", clients))
+
+
 class World:
     """Clients in one channel, as the hub has them."""
 
     def __init__(self, count: int) -> None:
         self.clock = SlowClock()
         self.share = Scheduler(self.clock).share()
-        self.fan_out = FanOut(self.share)
+        self.wires = Wires(os.write)
+        self.fan_out = FanOut(self.share, self.wires)
         self.clients = [Client(self.clock) for _ in range(count)]
-        self.here: set[Client] = set(self.clients)
+        self.here = list(self.clients)
         self.encoded: list[str] = []
 
     def send(self, text: str, channel: str = "c", without: Client | None = None) -> int:
@@ -81,17 +91,15 @@ class World:
             self.encoded.append(f"{codec}{text}")
             return text.encode()
 
-        sessions = self.here if without is None else tuple(self.here - {without})
-        return self.fan_out.send(
-            channel, cast("set[Session]", sessions), encode, whole=without is None
-        )
+        crowd = crowd_of(client for client in self.here if client is not without)
+        return self.fan_out.send(channel, crowd, encode, whole=without is None)
 
     def leave(self, client: Client) -> None:
-        self.here.discard(client)
+        self.here.remove(client)
         self.fan_out.left("c", cast("Session", client))
 
     def join(self, client: Client) -> None:
-        self.here.add(client)
+        self.here.append(client)
         self.fan_out.joined("c")
 
     def turn(self) -> None:
@@ -204,7 +212,7 @@ def test_a_small_channel_does_not_wait_for_a_large_one() -> None:
     world = World(MANY)
     world.send("1")
     small = [Client(world.clock)]
-    world.fan_out.send("small", cast("Sequence[Session]", small), lambda _: b"s")
+    world.fan_out.send("small", crowd_of(small), lambda _: b"s")
     assert small[0].text == "s"
     assert world.got() == {""}
     world.fan_out.close()
@@ -247,7 +255,7 @@ def test_one_can_be_left_out() -> None:
 def test_what_one_codec_has_no_word_for() -> None:
     world = World(MANY)
     world.clients[0].codec = "mute"
-    clients = cast("set[Session]", world.here)
+    clients = crowd_of(world.here)
     world.fan_out.send("c", clients, lambda codec: None if str(codec) == "mute" else b"1")
     world.turn()
     assert world.clients[0].got == []
@@ -281,7 +289,7 @@ def test_publishers_that_are_too_fast_wait_for_room() -> None:
 
 def test_publishers_of_much_data_wait_sooner() -> None:
     world = World(MANY)
-    many = cast("set[Session]", world.here)
+    many = crowd_of(world.here)
     world.fan_out.send("c", many, lambda _: b".", size=MAX_WAITING_BYTES - 1)
     assert not world.fan_out.full
     world.fan_out.send("c", many, lambda _: b".", size=1)
@@ -375,7 +383,7 @@ def test_everybody_gets_all_of_their_time_in_order_and_nothing_else(
             world.join(client)
         elif what in ("send", "without"):
             without = client if what == "without" and client in world.here else None
-            for each in world.here - {without}:
+            for each in set(world.here) - {without}:
                 owed[each] += mark
             world.send(mark, without=without)
         assert all(client.text == owed[client][: len(client.text)] for client in world.clients)
@@ -383,3 +391,109 @@ def test_everybody_gets_all_of_their_time_in_order_and_nothing_else(
         world.turn()
     assert {client: client.text for client in world.clients} == owed
     assert world.fan_out.waiting == 0
+
+
+# --- Past the session ------------------------------------------------------------------------
+
+
+class Pipes(World):
+    """Clients whose descriptors are real, and open."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.peers: dict[Client, socket] = {}
+        for client in self.clients:
+            ours, self.peers[client] = socketpair()
+            ours.setblocking(False)
+            client.descriptor = ours.detach()
+            self.wires.open(client.descriptor, cast("ICodec", client.codec))
+
+    def read(self, client: Client) -> str:
+        self.peers[client].setblocking(False)
+        try:
+            return self.peers[client].recv(1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+    def close(self) -> None:
+        for client, peer in self.peers.items():
+            peer.close()
+            os.close(client.descriptor)
+
+
+@pytest.fixture
+def pipes() -> Iterator[Callable[[int], Pipes]]:
+    made = []
+
+    def make(count: int) -> Pipes:
+        made.append(Pipes(count))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("count", [3, MANY])
+def test_frames_are_written_past_the_session(pipes: Callable[[int], Pipes], count: int) -> None:
+    world = pipes(count)
+    world.send("1")
+    world.send("2")
+    while world.clock.getDelayedCalls():
+        world.turn()
+    got = {client: client.text + world.read(client) for client in world.clients}
+    assert set(got.values()) == {"12"}
+    # The first that is come across has the frame made.
+    assert sum(bool(client.got) for client in world.clients) <= 2
+
+
+def test_clients_of_several_codecs_in_one_channel(pipes: Callable[[int], Pipes]) -> None:
+    world = pipes(9)
+    for client in world.clients[::3]:
+        client.codec = "b"
+        world.wires.open(client.descriptor, cast("ICodec", "b"))
+    world.wires.shut(world.clients[1].descriptor)
+    clients = crowd_of(world.clients)
+    for _ in range(2):
+        world.fan_out.send("c", clients, lambda codec: f"{codec}.".encode())
+    got = [client.text + world.read(client) for client in world.clients]
+    assert got == ["b.b.", "a.a.", "a.a."] * 3
+    assert len(world.clients[1].got) == 2
+
+
+def test_who_is_gone_is_not_written_to(pipes: Callable[[int], Pipes]) -> None:
+    """Nor another client that has the number now."""
+    world = pipes(MANY)
+    order = world.clients
+    world.send("1")
+    world.leave(order[-1])
+    world.turn()
+    assert order[-1].text + world.read(order[-1]) == ""
+    assert {client.text + world.read(client) for client in order[:-1]} == {"1"}
+
+
+def test_what_a_full_descriptor_does_not_take_goes_through_the_session(
+    pipes: Callable[[int], Pipes],
+) -> None:
+    world = pipes(3)
+    _, full, _ = world.clients
+    world.send("1")
+    text = "x" * 50_000
+    for _ in range(20):
+        world.send(text)
+    wanted = "1" + text * 20
+    read = world.read(full)
+    assert 0 < len(read) < len(wanted)
+    assert full.got[0] != text.encode()  # It took a part of that.
+    assert read + full.text == wanted
+
+
+def test_a_broken_descriptor_is_for_the_transport_to_notice(
+    pipes: Callable[[int], Pipes],
+) -> None:
+    world = pipes(3)
+    _, broken, last = world.clients
+    world.peers[broken].close()
+    world.send("1")
+    assert broken.text == "1"
+    assert world.read(last) == "1"

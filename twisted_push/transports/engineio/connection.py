@@ -32,6 +32,7 @@ from twisted_push.transports.door import Door, Entry
 from twisted_push.transports.engineio.frames import CLOSE, NOOP, PONG_FRAME
 from twisted_push.transports.engineio.polls import ANSWER_SIZE, Polls
 from twisted_push.transports.frames import frame_payloads, text_frame
+from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = ["POLLING", "WEBSOCKET", "AcceptEngineIo", "Connection", "Connections", "Probing"]
 
@@ -73,6 +74,7 @@ class Connection:
     """
 
     session: Session
+    descriptor = NO_DESCRIPTOR
 
     def __init__(
         self,

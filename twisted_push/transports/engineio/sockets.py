@@ -61,6 +61,9 @@ class Carrier:
     def resume(self) -> None:
         self._connection.session.resume()
 
+    def closing(self) -> None:
+        """Take no notice: nothing is written past this connection."""
+
     def lost(self) -> None:
         self._connection.end()
 
@@ -122,6 +125,9 @@ class Probe:
         self._full = False
         if self._carrier is not None:
             self._carrier.resume()
+
+    def closing(self) -> None:
+        """Take no notice, either."""
 
     def lost(self) -> None:
         """The WebSocket is gone; that of a client that still polls is no loss."""

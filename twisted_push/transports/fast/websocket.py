@@ -178,6 +178,11 @@ class LeanWebSocket(PushWebSocket):
         if self.state == _OPEN:
             self.transport.send_now(frame)
 
+    @property
+    def descriptor(self) -> int:  # type: ignore[override]  # Here there is one.
+        """That of the socket, to which `DirectTransport.send_now` sends just the same."""
+        return self.transport.socket.fileno()
+
     def unsent(self) -> bool:
         return self.transport.unsent
 

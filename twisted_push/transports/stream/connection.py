@@ -22,6 +22,7 @@ from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node
 from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry, Turned
+from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
     "AcceptStream",
@@ -90,6 +91,7 @@ class StreamConnection:
     """
 
     session: Session
+    descriptor = NO_DESCRIPTOR
 
     def __init__(
         self, web: Request, entry: Entry, *, connections: Connections, door: Door, clock: Any

@@ -36,6 +36,7 @@ from twisted_push.transports.stream.connection import (
 )
 from twisted_push.transports.stream.pages import respond, turn_away
 from twisted_push.web import GuardedRequest, answer, answer_later
+from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = ["POLL", "PollConnection", "PollEndpoint"]
 
@@ -82,6 +83,7 @@ class PollConnection:
     """
 
     session: Session
+    descriptor = NO_DESCRIPTOR
 
     def __init__(
         self, entry: Entry, *, connections: Connections, door: Door, clock: IReactorTime
