@@ -13,7 +13,8 @@ from secrets import token_urlsafe
 from typing import TypeAlias
 
 import msgspec
-from attrs import define, evolve, field
+from attrs import define, field
+from msgspec.structs import replace
 
 from twisted_push.model import ClientInfo, Publication, Recovered, StreamPosition
 
@@ -96,7 +97,7 @@ class Stream:
 
     def place(self, publication: Publication, offset: int) -> Publication:
         """Give a publication with its position. It is not in the stream yet."""
-        return evolve(publication, position=StreamPosition(offset, self.epoch))
+        return replace(publication, position=StreamPosition(offset, self.epoch))
 
     def append(self, placed: Publication, size: int, until: float) -> None:
         """Take in the publication that has the next offset, until a time; keep ``size`` of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import groupby, islice
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from attrs import asdict, frozen
 from msgspec import Raw
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.python.failure import Failure
 
 from twisted_push.backend import people, requests
 from twisted_push.errors import Disconnect, EngineUnavailable, Refused
@@ -42,7 +43,11 @@ TOGETHER = 50
 Few enough that those of one request do not fill what it lets wait.
 """
 
+_OWN_FAULTS = (JsonError, Refused, EngineUnavailable)
+"""What may go wrong with one of several and leaves the others as they are."""
+
 Result = Mapping[str, object]
+Doing = Deferred[Result] | Coroutine[Deferred[Any], Any, Result]
 
 
 @frozen
@@ -51,7 +56,7 @@ class Method:
 
     scope: str
     read: Callable[[bytes], Any]
-    run: Callable[[Node, Any], Awaitable[Result]]
+    run: Callable[[Node, Any], Doing]
 
 
 class Methods:
@@ -100,15 +105,18 @@ class Methods:
         """
         if name == "batch":
             return await self._batch(home, key, self._read_batch(body))
+        return await self._begin(home, key, name, body, site)
+
+    def _begin(self, home: Node, key: ServiceKey, name: str, body: bytes, site: str) -> Doing:
         if name == "sites":
             self._read_nothing(body)
-            return self._sites(home, key)
+            return succeed(self._sites(home, key))
         method = self._methods.get(name)
         if method is None:
             raise Refused(104)
         home.context.policy.check_scope(key, method.scope)
         request = method.read(body)
-        return await method.run(self._node(home, key, request.site or site), request)
+        return method.run(self._node(home, key, request.site or site), request)
 
     def _node(self, home: Node, key: ServiceKey, site: str) -> Node:
         """Give a site on which a key has rights. Raises Refused (103, 107)."""
@@ -144,20 +152,19 @@ class Methods:
             replies += await _in_groups(doings, most, pace, node.backend.together)
         return {"replies": replies}
 
-    async def _one(self, node: Node, key: ServiceKey, item: Mapping[str, Raw], site: str) -> Result:
+    def _one(
+        self, node: Node, key: ServiceKey, item: Mapping[str, Raw], site: str
+    ) -> Deferred[Result]:
         if len(item) != 1:
-            return _error(Refused(107, "bad request: a command has exactly one method"))
+            return succeed(_error(Refused(107, "bad request: a command has exactly one method")))
         [(name, body)] = item.items()
         if name == "batch":
-            return _error(Refused(107, "bad request: a batch in a batch"))
-        try:
-            return {name: await self.run(node, key, name, bytes(body), site=site)}
-        except (JsonError, Refused, EngineUnavailable) as error:
-            return _fault(error)
+            return succeed(_error(Refused(107, "bad request: a batch in a batch")))
+        return _outcome(name, self._begin, node, key, name, bytes(body), site)
 
 
 async def _in_groups(
-    doings: Iterator[Coroutine[Any, Any, Result]],
+    doings: Iterator[Deferred[Result]],
     most: int,
     pace: Pace,
     together: Callable[[], AbstractContextManager[None]],
@@ -166,21 +173,28 @@ async def _in_groups(
     results: list[Result] = []
     while True:
         with together():
-            group = [Deferred.fromCoroutine(doing) for doing in islice(doings, most)]
+            group = list(islice(doings, most))
         if not group:
             return results
         results += [await each for each in group]
         await pace.keep()
 
 
-async def _response(doing: Awaitable[Result]) -> Result:
+def _outcome(name: str, begin: Callable[..., Doing], *given: object) -> Deferred[Result]:
+    """Begin one of several; give its result by this name, or the error of one that fails alone."""
     try:
-        return {"result": await doing}
-    except (JsonError, Refused, EngineUnavailable) as error:
-        return _fault(error)
+        doing: Deferred[Result] = ensureDeferred(begin(*given))
+    except _OWN_FAULTS as error:
+        return succeed(_fault(error))
+    return doing.addCallbacks(lambda result: {name: result}, _failed)
 
 
-def _fault(error: Exception) -> Result:
+def _failed(failure: Failure) -> Result:
+    failure.trap(*_OWN_FAULTS)
+    return _fault(failure.value)
+
+
+def _fault(error: BaseException | None) -> Result:
     """Give what an item of several is answered that failed alone."""
     if isinstance(error, JsonError):
         return _error(Refused(107, f"bad request: {error}"))
@@ -209,10 +223,10 @@ def _check(request: requests.PublishOptions) -> None:
         raise Refused(107, "bad request: version_epoch needs a version")
 
 
-async def _publish_into(
+def _publish_into(
     node: Node, channel: str, request: requests.Publish | requests.Broadcast
-) -> Result:
-    published = await node.backend.publish(
+) -> Deferred[Result]:
+    publishing = node.backend.publish(
         channel,
         bytes(request.data),
         tags=request.tags,
@@ -221,7 +235,7 @@ async def _publish_into(
         version=request.version or 0,
         version_epoch=request.version_epoch or "",
     )
-    return _published(published)
+    return publishing.addCallback(_published)
 
 
 def _published(published: Published) -> Result:
@@ -238,16 +252,18 @@ def _position_of(since: requests.Since | None) -> StreamPosition | None:
     return StreamPosition(since.offset, since.epoch) if since else None
 
 
-async def _publish(node: Node, request: requests.Publish) -> Result:
+def _publish(node: Node, request: requests.Publish) -> Deferred[Result]:
     _check(request)
-    return await _publish_into(node, request.channel, request)
+    return _publish_into(node, request.channel, request)
 
 
 async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
     _check(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
-    publishing = (_response(_publish_into(node, channel, request)) for channel in request.channels)
+    publishing = (
+        _outcome("result", _publish_into, node, channel, request) for channel in request.channels
+    )
     pace, together = node.context.share.pace(), node.backend.together
     return {"responses": await _in_groups(publishing, TOGETHER, pace, together)}
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
+from msgspec.structs import replace
 
 from twisted_push.engines.facts import Kind, Notes, Table
 from twisted_push.errors import Overloaded
@@ -224,7 +225,7 @@ class Streams:
     def apply(self, placing: Placing, announce: Announce) -> Published:
         """Do what was planned. A fault of ``announce`` comes after everything else is done."""
         if placing.first is not None and placing.first.answer is not None:
-            return evolve(placing.first.answer, duplicate=True)
+            return replace(placing.first.answer, duplicate=True)
         if placing.answer is not None:
             self._answered(placing)
             return placing.answer

@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import cast
 
 from attrs import evolve, frozen
-from twisted.internet.defer import FirstError, gatherResults
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
 from twisted.python.failure import Failure
 
 from twisted_push.cms.grants import token_digest
@@ -73,7 +74,7 @@ class Backend:
 
     # --- Publications ------------------------------------------------------------------------
 
-    async def publish(
+    def publish(
         self,
         channel: str,
         data: bytes,
@@ -87,31 +88,50 @@ class Backend:
         version: int = 0,
         version_epoch: str = "",
         shown: bool = False,
-    ) -> Published:
+    ) -> Deferred[Published]:
         """Publish JSON text into a channel; ``info`` names the client that did.
+
+        The Deferred fails with Refused for a name that is none, and as `IEngine.publish` does.
 
         ``tags``, ``extra``, ``exclude``: see `Publication`; what makes it one that was published
         before: see `PublishOptions`. ``shown``: it was published on another site, and is shown
         here (`Mirrors`).
         """
-        context = self._context
-        context.policy.check_channel(channel)
-        if self._channels.fan_out.full:
-            await self._channels.fan_out.room()
-        namespace = context.policy.namespace(channel)
-        time = int(context.clock.seconds() * 1000)
+        policy = self._context.policy
+        try:
+            policy.check_channel(channel)
+        except Refused:
+            return fail()
+        time = int(self._context.clock.seconds() * 1000)
         publication = Publication(
             channel, data, info=info, tags=tags, extra=extra, time=time, exclude=exclude
         )
-        options = PublishOptions(
-            history_size=0 if skip_history else namespace.history_size,
-            history_ttl=namespace.history_ttl,
-            idempotency_key=idempotency_key,
-            version=version,
-            version_epoch=version_epoch,
+        namespace = policy.namespace(channel)
+        options = _plain_options(
+            0 if skip_history else namespace.history_size, namespace.history_ttl
         )
-        published = await context.engine.publish(publication, options)
-        if not (shown or published.duplicate or published.outdated):
+        if idempotency_key or version:
+            options = evolve(
+                options,
+                idempotency_key=idempotency_key,
+                version=version,
+                version_epoch=version_epoch,
+            )
+        if self._channels.fan_out.full:
+            room = self._channels.fan_out.room()
+            publishing = room.addCallback(
+                lambda _: self._context.engine.publish(publication, options)
+            )
+        else:
+            publishing = self._context.engine.publish(publication, options)
+        if shown or not self.mirrors.any:
+            return publishing
+        return publishing.addCallback(self._show, publication, skip_history)
+
+    def _show(
+        self, published: Published, publication: Publication, skip_history: bool
+    ) -> Published:
+        if not (published.duplicate or published.outdated):
             self.mirrors.show(publication, skip_history=skip_history)
         return published
 
@@ -369,6 +389,12 @@ class Backend:
         else:
             found = list(hub.clients.values())
         return [session for session in found if target.means(session)]
+
+
+@lru_cache
+def _plain_options(history_size: int, history_ttl: float) -> PublishOptions:
+    """Give the options of what is not published twice, which are nearly always the same."""
+    return PublishOptions(history_size, history_ttl)
 
 
 def _first_cause(failure: Failure) -> Failure:

@@ -328,12 +328,12 @@ class Channels:
 
         The client with the id ``exclude`` is left out.
         """
-        sessions = self._context.hub.of_channel(channel)
-        left_out = self._context.hub.clients.get(exclude) if exclude else None
+        hub = self._context.hub
+        left_out = hub.clients.get(exclude) if exclude else None
         if left_out is None:
-            return self.fan_out.send(channel, sessions, encode, size=size)
-        others = Crowd(session for session in sessions if session is not left_out)
-        return self.fan_out.send(channel, others, encode, whole=False, size=size)
+            return self.fan_out.send(channel, lambda: hub.of_channel(channel), encode, size=size)
+        others = Crowd(each for each in hub.of_channel(channel) if each is not left_out)
+        return self.fan_out.send(channel, lambda: others, encode, whole=False, size=size)
 
     def reset(self, channel: str) -> None:
         """Send the clients of a channel away to come back and recover: something may be missing."""

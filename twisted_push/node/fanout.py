@@ -126,30 +126,33 @@ class FanOut:
     def send(
         self,
         channel: str,
-        crowd: Crowd[Session],
+        crowd: Callable[[], Crowd[Session]],
         encode: Encode,
         *,
         whole: bool = True,
         size: int = 0,
     ) -> int:
-        """Give these clients of a channel what ``encode`` makes, and give their number.
+        """Give the clients of a channel what ``encode`` makes, and give their number.
 
-        It is called once for each codec in use. ``whole`` is whether they are all that there are,
-        ``size`` how many bytes are kept while it waits.
+        It is called once for each codec in use; ``crowd`` only if they are not known already.
+        ``whole`` is whether they are all that there are, ``size`` how many bytes are kept while it
+        waits.
         """
         jobs = self._of.get(channel)
         if jobs is not None and whole and jobs[-1].open:
             self._add(jobs[-1], encode, size)
-        elif crowd:
-            job = _Job(channel, crowd, [encode], whole, size, self._wires)
-            if jobs is not None or len(crowd) > self._at_once:
+            return len(jobs[-1].crowd) - len(jobs[-1].gone)
+        clients = crowd()
+        if clients:
+            job = _Job(channel, clients, [encode], whole, size, self._wires)
+            if jobs is not None or len(clients) > self._at_once:
                 self._wait(job)
             elif self._gathered is not None:
                 self._gathered.append(job)
                 self._keep(job)
             else:
                 job.serve(self._at_once)
-        return len(crowd)
+        return len(clients)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ mirrored once more. Where it cannot be shown, the site that it comes from does n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -41,7 +41,7 @@ class Mirror:
     watcher: str
     prefix: str
     channel: str
-    publish: Callable[..., Awaitable[Published]]
+    publish: Callable[..., Deferred[Published]]
 
 
 class Mirrors:
@@ -57,6 +57,11 @@ class Mirrors:
     def set(self, mirrors: Iterable[Mirror]) -> None:
         """Show publications there, and nowhere else, from now on."""
         self._mirrors = tuple(mirrors)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._mirrors)
 
     def show(self, publication: Publication, *, skip_history: bool) -> None:
         """Show a publication wherever it is to be shown."""
@@ -76,10 +81,9 @@ class Mirrors:
         tags = {**tags_of(extra), **(publication.tags or {})}
         tags.update(site=self._name, site_channel=own)
         self._under_way += 1
-        doing = mirror.publish(
+        showing = mirror.publish(
             channel, publication.data, tags=tags, extra=extra, skip_history=skip_history, shown=True
         )
-        showing = Deferred.fromCoroutine(_result_of(doing))
         showing.addBoth(self._shown, mirror)
 
     def _shown(self, result: Published | Failure, mirror: Mirror) -> None:
@@ -101,7 +105,3 @@ class Mirrors:
             self._failing.add(mirror.watcher)
             line = "{site}: a publication is not shown on {to}: {why}"
             _log.warn(line, site=self._name, to=mirror.watcher, why=why)
-
-
-async def _result_of(doing: Awaitable[Published]) -> Published:
-    return await doing

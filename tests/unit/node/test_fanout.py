@@ -92,7 +92,7 @@ class World:
             return text.encode()
 
         crowd = crowd_of(client for client in self.here if client is not without)
-        return self.fan_out.send(channel, crowd, encode, whole=without is None)
+        return self.fan_out.send(channel, lambda: crowd, encode, whole=without is None)
 
     def leave(self, client: Client) -> None:
         self.here.remove(client)
@@ -212,7 +212,7 @@ def test_a_small_channel_does_not_wait_for_a_large_one() -> None:
     world = World(MANY)
     world.send("1")
     small = [Client(world.clock)]
-    world.fan_out.send("small", crowd_of(small), lambda _: b"s")
+    world.fan_out.send("small", lambda: crowd_of(small), lambda _: b"s")
     assert small[0].text == "s"
     assert world.got() == {""}
     world.fan_out.close()
@@ -256,7 +256,7 @@ def test_what_one_codec_has_no_word_for() -> None:
     world = World(MANY)
     world.clients[0].codec = "mute"
     clients = crowd_of(world.here)
-    world.fan_out.send("c", clients, lambda codec: None if str(codec) == "mute" else b"1")
+    world.fan_out.send("c", lambda: clients, lambda codec: None if str(codec) == "mute" else b"1")
     world.turn()
     assert world.clients[0].got == []
     assert world.clients[1].text == "1"
@@ -290,9 +290,9 @@ def test_publishers_that_are_too_fast_wait_for_room() -> None:
 def test_publishers_of_much_data_wait_sooner() -> None:
     world = World(MANY)
     many = crowd_of(world.here)
-    world.fan_out.send("c", many, lambda _: b".", size=MAX_WAITING_BYTES - 1)
+    world.fan_out.send("c", lambda: many, lambda _: b".", size=MAX_WAITING_BYTES - 1)
     assert not world.fan_out.full
-    world.fan_out.send("c", many, lambda _: b".", size=1)
+    world.fan_out.send("c", lambda: many, lambda _: b".", size=1)
     assert world.fan_out.full
     world.turn()
     assert not world.fan_out.full
@@ -455,7 +455,7 @@ def test_clients_of_several_codecs_in_one_channel(pipes: Callable[[int], Pipes])
     world.wires.shut(world.clients[1].descriptor)
     clients = crowd_of(world.clients)
     for _ in range(2):
-        world.fan_out.send("c", clients, lambda codec: f"{codec}.".encode())
+        world.fan_out.send("c", lambda: clients, lambda codec: f"{codec}.".encode())
     got = [client.text + world.read(client) for client in world.clients]
     assert got == ["b.b.", "a.a.", "a.a."] * 3
     assert len(world.clients[1].got) == 2
