@@ -85,18 +85,22 @@ def _check_depth(text: bytes) -> None:
         raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels", syntax=True)
 
 
-def decoder(shape: type[_T] | Any, *, strict: bool = True) -> Callable[[bytes], _T]:
+def decoder(
+    shape: type[_T] | Any, *, strict: bool = True, part: bool = False
+) -> Callable[[bytes], _T]:
     """Make a function that decodes JSON text into ``shape`` (a type known to msgspec).
 
     The function raises `JsonError` for text that is no JSON or does not fit the shape.
-    With ``strict=False`` numbers in strings and the like are accepted, as PHP sends them.
+    With ``strict=False`` numbers in strings and the like are accepted, as PHP sends them. With
+    ``part`` it is for parts (`Raw`) of what such a function has decoded.
     """
     decode = msgspec.json.Decoder(shape, strict=strict).decode
 
     def decode_text(text: bytes) -> _T:
-        _check_depth(text)
         try:
-            text.decode("utf-8")
+            if not part:
+                _check_depth(text)
+                text.decode("utf-8")
             return decode(text)  # type: ignore[no-any-return]
         except msgspec.ValidationError as error:
             raise JsonError(str(error), syntax=False) from None

@@ -17,8 +17,9 @@ from twisted.web.resource import Resource
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
 from twisted_push.backend.api import Api
+from twisted_push.backend.groups import TOGETHER
 from twisted_push.backend.keys import Rates
-from twisted_push.backend.methods import MAX_POSITIONS, TOGETHER, Methods
+from twisted_push.backend.methods import MAX_POSITIONS, Methods
 from twisted_push.config import KeyConfig, Namespace
 from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
 from twisted_push.model import ServiceKey

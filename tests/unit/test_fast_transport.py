@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -211,3 +211,99 @@ def test_a_descriptor_that_is_used_again(pair: tuple[socket.socket, socket.socke
                 with pytest.raises(BlockingIOError):
                     sock.recv(1)
             assert gone.fileno() == -1
+
+
+# --- What is written while something is read -------------------------------------------------
+
+
+class Answering(Recorder):
+    """Answers each thing that it reads in two pieces, and then does what a test wants."""
+
+    def __init__(self, wire: DirectWire) -> None:
+        super().__init__()
+        self.wire = wire
+        self.then: Callable[[], object] = lambda: None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.wire.write(b"head ")
+        self.wire.writeSequence([b"body ", data])
+        assert not self.wire.kernel.sent
+        self.then()
+
+
+def answering(said: bytes = b"1") -> tuple[DirectWire, Kernel, Answering]:
+    wire = DirectWire(PEER)
+    protocol: Any = Answering(wire)
+    wire.protocol = protocol
+    wire.registerProducer(protocol, True)
+    wire.kernel.said = [said]
+    return wire, wire.kernel, protocol
+
+
+def test_an_answer_leaves_when_all_was_read_in_one_piece() -> None:
+    wire, kernel, _ = answering()
+    assert wire.doRead() is None
+    assert (bytes(kernel.sent), kernel.sends) == (b"head body 1", 1)
+    assert not (wire.unsent)
+    assert not (wire.turns.writers)
+
+
+def test_what_does_not_leave_at_once_leaves_later() -> None:
+    wire, kernel, _ = answering()
+    kernel.room = 3
+    assert wire.doRead() is None
+    assert wire.turns.writers == {wire}
+    kernel.room = None
+    wire.turns.turn()
+    assert bytes(kernel.sent) == b"head body 1"
+    assert not (wire.unsent)
+    assert not (wire.turns.writers)
+
+
+def test_an_answer_after_which_the_connection_ends() -> None:
+    wire, kernel, protocol = answering()
+    protocol.then = wire.loseConnection
+    wire.doRead()
+    wire.turns.turn()
+    assert bytes(kernel.sent) == b"head body 1"
+    assert protocol.told == ["stop", ConnectionDone]
+
+
+def test_an_answer_to_a_peer_that_is_gone() -> None:
+    wire, kernel, _ = answering()
+    kernel.broken = True
+    assert isinstance(wire.doRead(), ConnectionLost)
+
+
+def test_nothing_is_sent_to_a_connection_that_was_dropped_meanwhile() -> None:
+    wire, kernel, protocol = answering()
+    protocol.then = wire.abortConnection
+    wire.doRead()
+    wire.turns.turn()
+    assert not kernel.sent
+
+
+def test_what_is_written_for_another_connection_leaves_in_its_own_time() -> None:
+    wire, kernel, protocol = answering()
+    other, other_kernel, _ = wired()
+    protocol.then = lambda: other.write(b"for another")
+    wire.doRead()
+    assert bytes(kernel.sent) == b"head body 1"
+    assert other.turns.writers == {other}
+    assert other.value() == b"for another"
+    assert other_kernel.sends == 1
+
+
+def test_a_fault_while_reading_does_not_hold_back_what_comes_later() -> None:
+    wire, kernel, protocol = answering()
+
+    def fail() -> None:
+        raise RuntimeError("as a fault of ours would")
+
+    protocol.then = fail
+    with pytest.raises(RuntimeError):
+        wire.doRead()
+    wire.write(b" more")
+    assert wire.turns.writers == {wire}
+    assert wire.value() == b"head body 1 more"
+    assert kernel.sends == 1

@@ -78,11 +78,15 @@ class Wire(StringTransport):
 
 
 class Kernel:
-    """A socket that takes ``room`` bytes more (None: all), or is ``broken`` or ``closed``."""
+    """A socket that takes ``room`` bytes more (None: all), or is ``broken`` or ``closed``.
+
+    ``said`` is what its peer said, one read each.
+    """
 
     def __init__(self) -> None:
         self.number = descriptors.new(self)
         self.closed = False
+        self.said: list[bytes] = []
         self.sent = bytearray()
         self.room: int | None = None
         self.broken = False
@@ -100,6 +104,9 @@ class Kernel:
         if self.room is not None:
             self.room -= taken
         return taken
+
+    def recv(self, most: int) -> bytes:
+        return self.said.pop(0)
 
     def fileno(self) -> int:
         return self.number

@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from twisted_push.backend.groups import Result
 from twisted_push.backend.keys import Rates, find_key
-from twisted_push.backend.methods import Methods, Result
+from twisted_push.backend.methods import Methods
 from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded, Refused
 from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from itertools import groupby, islice
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 from msgspec import Raw
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
-from twisted.python.failure import Failure
 
 from twisted_push.backend import people, requests
-from twisted_push.errors import Disconnect, EngineUnavailable, Refused
-from twisted_push.fairness import Pace
-from twisted_push.jsontext import JsonError, decoder
+from twisted_push.backend.groups import TOGETHER, Begun, Result, as_it_is, in_groups
+from twisted_push.errors import Disconnect, Refused
+from twisted_push.jsontext import decoder
 from twisted_push.model import (
     ChannelGrant,
     ClientInfo,
@@ -29,7 +28,7 @@ from twisted_push.node.targets import Target
 from twisted_push.protocols.centrifugal_shapes import publication_shape
 from twisted_push.session import Session
 
-__all__ = ["MAX_ITEMS", "Method", "Methods", "Result"]
+__all__ = ["MAX_ITEMS", "Method", "Methods"]
 
 MAX_ITEMS = 10_000
 """Most channels of a broadcast, and most commands of a batch."""
@@ -37,26 +36,28 @@ MAX_ITEMS = 10_000
 MAX_POSITIONS = 1_000
 """Most channels whose positions are asked for at once."""
 
-TOGETHER = 50
-"""Most publishes that are begun before the first is answered, so that the engine has them at once.
-
-Few enough that those of one request do not fill what it lets wait.
-"""
-
-_OWN_FAULTS = (JsonError, Refused, EngineUnavailable)
-"""What may go wrong with one of several and leaves the others as they are."""
-
-Result = Mapping[str, object]
-Doing = Deferred[Result] | Coroutine[Deferred[Any], Any, Result]
-
 
 @frozen
 class Method:
-    """One method: the scope that a key needs, how its request is read, and what it does."""
+    """One method: the scope that a key needs, its request, what it does, and how that is told.
+
+    ``read_part`` reads a part of a text that was checked as a whole.
+    """
 
     scope: str
-    read: Callable[[bytes], Any]
-    run: Callable[[Node, Any], Doing]
+    request: type
+    run: Callable[[Node, Any], Deferred[Any] | Coroutine[Deferred[Any], Any, Any]]
+    tell: Callable[[Any], Result] = as_it_is
+    read: Callable[[bytes], Any] = field(init=False)
+    read_part: Callable[[bytes], Any] = field(init=False)
+
+    @read.default
+    def _reader(self) -> Callable[[bytes], Any]:
+        return decoder(self.request)
+
+    @read_part.default
+    def _reader_of_parts(self) -> Callable[[bytes], Any]:
+        return decoder(self.request, part=True)
 
 
 class Methods:
@@ -65,27 +66,27 @@ class Methods:
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = {node.context.name: node for node in nodes}
         self._methods: Mapping[str, Method] = {
-            "publish": Method("publish", decoder(requests.Publish), _publish),
-            "broadcast": Method("publish", decoder(requests.Broadcast), _broadcast),
-            "subscribe": Method("manage", decoder(requests.Subscribe), _subscribe),
-            "unsubscribe": Method("manage", decoder(requests.Unsubscribe), _unsubscribe),
-            "disconnect": Method("manage", decoder(requests.Disconnect), _disconnect),
-            "refresh": Method("manage", decoder(requests.Refresh), _refresh),
-            "logout": Method("manage", decoder(requests.Logout), _logout),
-            "history": Method("read", decoder(requests.History), _history),
-            "history_remove": Method("manage", decoder(requests.ChannelRequest), _history_remove),
-            "position": Method("read", decoder(requests.Positions), _position),
-            "presence": Method("read", decoder(requests.ChannelRequest), _presence),
-            "presence_stats": Method("read", decoder(requests.ChannelRequest), _presence_stats),
-            "channels": Method("read", decoder(requests.Channels), _channels),
-            "connections": Method("read", decoder(requests.Connections), _connections),
-            "content_token": Method("manage", decoder(requests.ContentToken), people.content_token),
-            "content_users": Method("read", decoder(requests.ChannelRequest), people.content_users),
-            "online": Method("read", decoder(requests.Online), people.online),
-            "presence_list": Method("manage", decoder(requests.PresenceList), people.presence_list),
-            "presence_hook": Method("manage", decoder(requests.PresenceHook), people.presence_hook),
-            "users": Method("read", decoder(requests.Nothing), _users),
-            "info": Method("read", decoder(requests.Nothing), _info),
+            "publish": Method("publish", requests.Publish, _publish, _published),
+            "broadcast": Method("publish", requests.Broadcast, _broadcast),
+            "subscribe": Method("manage", requests.Subscribe, _subscribe),
+            "unsubscribe": Method("manage", requests.Unsubscribe, _unsubscribe),
+            "disconnect": Method("manage", requests.Disconnect, _disconnect),
+            "refresh": Method("manage", requests.Refresh, _refresh),
+            "logout": Method("manage", requests.Logout, _logout),
+            "history": Method("read", requests.History, _history),
+            "history_remove": Method("manage", requests.ChannelRequest, _history_remove),
+            "position": Method("read", requests.Positions, _position),
+            "presence": Method("read", requests.ChannelRequest, _presence),
+            "presence_stats": Method("read", requests.ChannelRequest, _presence_stats),
+            "channels": Method("read", requests.Channels, _channels),
+            "connections": Method("read", requests.Connections, _connections),
+            "content_token": Method("manage", requests.ContentToken, people.content_token),
+            "content_users": Method("read", requests.ChannelRequest, people.content_users),
+            "online": Method("read", requests.Online, people.online),
+            "presence_list": Method("manage", requests.PresenceList, people.presence_list),
+            "presence_hook": Method("manage", requests.PresenceHook, people.presence_hook),
+            "users": Method("read", requests.Nothing, _users),
+            "info": Method("read", requests.Nothing, _info),
         }
         self._read_nothing: Callable[[bytes], requests.Nothing] = decoder(requests.Nothing)
         self._read_batch: Callable[[bytes], requests.Batch] = decoder(requests.Batch)
@@ -105,18 +106,22 @@ class Methods:
         """
         if name == "batch":
             return await self._batch(home, key, self._read_batch(body))
-        return await self._begin(home, key, name, body, site)
+        doing, tell = self._begin(home, key, name, body, site)
+        return tell(await doing)
 
-    def _begin(self, home: Node, key: ServiceKey, name: str, body: bytes, site: str) -> Doing:
+    def _begin(
+        self, home: Node, key: ServiceKey, name: str, body: bytes, site: str, *, part: bool = False
+    ) -> Begun:
         if name == "sites":
             self._read_nothing(body)
-            return succeed(self._sites(home, key))
+            return succeed(self._sites(home, key)), as_it_is
         method = self._methods.get(name)
         if method is None:
             raise Refused(104)
         home.context.policy.check_scope(key, method.scope)
-        request = method.read(body)
-        return method.run(self._node(home, key, request.site or site), request)
+        request = method.read_part(body) if part else method.read(body)
+        node = self._node(home, key, request.site or site)
+        return ensureDeferred(method.run(node, request)), method.tell
 
     def _node(self, home: Node, key: ServiceKey, site: str) -> Node:
         """Give a site on which a key has rights. Raises Refused (103, 107)."""
@@ -148,61 +153,18 @@ class Methods:
         pace = node.context.share.pace()
         for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
             most = TOGETHER if publishes else 1
-            doings = (self._one(node, key, item, batch.site) for item in items)
-            replies += await _in_groups(doings, most, pace, node.backend.together)
+            begin = partial(self._begin_one, node, key, batch.site)
+            replies += await in_groups(begin, items, most, pace, node.backend.together)
         return {"replies": replies}
 
-    def _one(
-        self, node: Node, key: ServiceKey, item: Mapping[str, Raw], site: str
-    ) -> Deferred[Result]:
+    def _begin_one(self, node: Node, key: ServiceKey, site: str, item: Mapping[str, Raw]) -> Begun:
         if len(item) != 1:
-            return succeed(_error(Refused(107, "bad request: a command has exactly one method")))
+            raise Refused(107, "bad request: a command has exactly one method")
         [(name, body)] = item.items()
         if name == "batch":
-            return succeed(_error(Refused(107, "bad request: a batch in a batch")))
-        return _outcome(name, self._begin, node, key, name, bytes(body), site)
-
-
-async def _in_groups(
-    doings: Iterator[Deferred[Result]],
-    most: int,
-    pace: Pace,
-    together: Callable[[], AbstractContextManager[None]],
-) -> list[Result]:
-    """Do all, in their order, ``most`` at a time; give what they give. They raise nothing."""
-    results: list[Result] = []
-    while True:
-        with together():
-            group = list(islice(doings, most))
-        if not group:
-            return results
-        results += [await each for each in group]
-        await pace.keep()
-
-
-def _outcome(name: str, begin: Callable[..., Doing], *given: object) -> Deferred[Result]:
-    """Begin one of several; give its result by this name, or the error of one that fails alone."""
-    try:
-        doing: Deferred[Result] = ensureDeferred(begin(*given))
-    except _OWN_FAULTS as error:
-        return succeed(_fault(error))
-    return doing.addCallbacks(lambda result: {name: result}, _failed)
-
-
-def _failed(failure: Failure) -> Result:
-    failure.trap(*_OWN_FAULTS)
-    return _fault(failure.value)
-
-
-def _fault(error: BaseException | None) -> Result:
-    """Give what an item of several is answered that failed alone."""
-    if isinstance(error, JsonError):
-        return _error(Refused(107, f"bad request: {error}"))
-    return _error(error if isinstance(error, Refused) else Refused(100))
-
-
-def _error(error: Refused) -> Result:
-    return {"error": {"code": error.code, "message": error.text}}
+            raise Refused(107, "bad request: a batch in a batch")
+        doing, tell = self._begin(node, key, name, bytes(body), site, part=True)
+        return doing, lambda result: {name: tell(result)}
 
 
 def _text(given: Raw) -> bytes | None:
@@ -225,8 +187,8 @@ def _check(request: requests.PublishOptions) -> None:
 
 def _publish_into(
     node: Node, channel: str, request: requests.Publish | requests.Broadcast
-) -> Deferred[Result]:
-    publishing = node.backend.publish(
+) -> Deferred[Published]:
+    return node.backend.publish(
         channel,
         bytes(request.data),
         tags=request.tags,
@@ -235,7 +197,6 @@ def _publish_into(
         version=request.version or 0,
         version_epoch=request.version_epoch or "",
     )
-    return publishing.addCallback(_published)
 
 
 def _published(published: Published) -> Result:
@@ -252,7 +213,7 @@ def _position_of(since: requests.Since | None) -> StreamPosition | None:
     return StreamPosition(since.offset, since.epoch) if since else None
 
 
-def _publish(node: Node, request: requests.Publish) -> Deferred[Result]:
+def _publish(node: Node, request: requests.Publish) -> Deferred[Published]:
     _check(request)
     return _publish_into(node, request.channel, request)
 
@@ -261,11 +222,13 @@ async def _broadcast(node: Node, request: requests.Broadcast) -> Result:
     _check(request)
     if len(request.channels) > MAX_ITEMS:
         raise Refused(106, f"limit exceeded: a broadcast has at most {MAX_ITEMS} channels")
-    publishing = (
-        _outcome("result", _publish_into, node, channel, request) for channel in request.channels
-    )
+
+    def begin(channel: str) -> Begun:
+        publishing = _publish_into(node, channel, request)
+        return publishing, lambda published: {"result": _published(published)}
+
     pace, together = node.context.share.pace(), node.backend.together
-    return {"responses": await _in_groups(publishing, TOGETHER, pace, together)}
+    return {"responses": await in_groups(begin, request.channels, TOGETHER, pace, together)}
 
 
 async def _history(node: Node, request: requests.History) -> Result:

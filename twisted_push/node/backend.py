@@ -124,16 +124,9 @@ class Backend:
             )
         else:
             publishing = self._context.engine.publish(publication, options)
-        if shown or not self.mirrors.any:
+        if shown:
             return publishing
-        return publishing.addCallback(self._show, publication, skip_history)
-
-    def _show(
-        self, published: Published, publication: Publication, skip_history: bool
-    ) -> Published:
-        if not (published.duplicate or published.outdated):
-            self.mirrors.show(publication, skip_history=skip_history)
-        return published
+        return self.mirrors.follow(publishing, publication, skip_history=skip_history)
 
     def together(self) -> AbstractContextManager[None]:
         """Have what is published within go out to each client in one write, at the end."""

@@ -58,16 +58,22 @@ class Mirrors:
         """Show publications there, and nowhere else, from now on."""
         self._mirrors = tuple(mirrors)
 
-    @property
-    def any(self) -> bool:
-        """Whether there is one."""
-        return bool(self._mirrors)
+    def follow(
+        self, publishing: Deferred[Published], publication: Publication, *, skip_history: bool
+    ) -> Deferred[Published]:
+        """Show a publication wherever it is to be shown, when it is published, and new."""
+        if not self._mirrors:
+            return publishing
+        return publishing.addCallback(self._published, publication, skip_history)
 
-    def show(self, publication: Publication, *, skip_history: bool) -> None:
-        """Show a publication wherever it is to be shown."""
-        for mirror in self._mirrors:
-            if publication.channel.startswith(mirror.prefix):
-                self._show(mirror, publication, skip_history)
+    def _published(
+        self, published: Published, publication: Publication, skip_history: bool
+    ) -> Published:
+        if not (published.duplicate or published.outdated):
+            for mirror in self._mirrors:
+                if publication.channel.startswith(mirror.prefix):
+                    self._show(mirror, publication, skip_history)
+        return published
 
     def _show(self, mirror: Mirror, publication: Publication, skip_history: bool) -> None:
         if self._under_way >= MAX_UNDER_WAY:

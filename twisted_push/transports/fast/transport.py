@@ -16,6 +16,9 @@ from twisted.internet.interfaces import IProtocol
 
 __all__ = ["DirectTransport"]
 
+_IDLE, _READING, _ANSWERING = range(3)
+"""What is done with a connection: nothing, reading, and reading when an answer is there already."""
+
 _NOTHING: Any = ()
 """Stands for the list of what is queued while nothing is: an empty list each takes memory."""
 
@@ -25,7 +28,10 @@ def _no_file() -> int:
 
 
 class DirectTransport(tcp.Server):
-    """`twisted.internet.tcp.Server` with `send_now`, and with slots for what it keeps.
+    """`twisted.internet.tcp.Server` that answers at once, and with slots for what it keeps.
+
+    What is written while something is read leaves when that was read, all in one piece; `send_now`
+    sends whenever it is called.
 
     ``Port.transport`` may be replaced by such a class, says its docstring. What is private:
 
@@ -38,6 +44,7 @@ class DirectTransport(tcp.Server):
     """
 
     __slots__ = (
+        "_doing",
         "_tempDataBuffer",
         "_tempDataLen",
         "client",
@@ -74,6 +81,7 @@ class DirectTransport(tcp.Server):
         self.client = client
         self.server = server
         self.reactor = reactor
+        self._doing = _IDLE
         self._tempDataBuffer = _NOTHING
         self._tempDataLen = 0
         self.dataBuffer = b""
@@ -104,6 +112,27 @@ class DirectTransport(tcp.Server):
         if self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             self.producer.pauseProducing()
+
+    def doRead(self) -> Any:
+        self._doing = _READING
+        try:
+            result = super().doRead()
+        finally:
+            answered = self._doing == _ANSWERING
+            self._doing = _IDLE
+        if not (answered and self.connected):
+            return result
+        if result is None and not self.disconnecting:
+            result = self.doWrite()
+        if self.unsent or self.disconnecting:
+            self.startWriting()
+        return result
+
+    def startWriting(self) -> None:
+        if self._doing == _IDLE:
+            super().startWriting()
+        else:
+            self._doing = _ANSWERING
 
     @property
     def unsent(self) -> bool:
