@@ -53,9 +53,6 @@ _UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 _RESET = struct.pack("ii", 1, 0)
-_WARM_UP = 60.0
-"""Seconds until memory is as large as all of it at once makes it."""
-
 _QUIET = 20.0
 """Seconds after which all is gone, graces included."""
 
@@ -294,12 +291,12 @@ def _left(server: Child) -> Mapping[str, int]:
     return found
 
 
-def churn(seconds: float, *, rate: float, most: int, seed: int) -> dict[str, Any]:
+def churn(seconds: float, *, warm_up: float, rate: float, most: int, seed: int) -> dict[str, Any]:
     """Churn for so long, and give what is left; see the module."""
     with _server() as server:
         # What is made once is not left over: a short while of all of it comes first.
         first = _Churn(server, seed + 1, most)
-        first.run(min(_WARM_UP, seconds), rate)
+        first.run(warm_up, rate)
         first.end()
         before, base = _left(server), server.memory()
         churning = _Churn(server, seed, most)
@@ -311,6 +308,7 @@ def churn(seconds: float, *, rate: float, most: int, seed: int) -> dict[str, Any
         after = _left(server)
         return {
             "seconds": seconds,
+            "warm_up_seconds": warm_up,
             "seed": seed,
             "done": dict(churning.done),
             "memory_before_kib": base,
@@ -329,11 +327,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Churn, print what is left as JSON, and give the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=0.5)
+    parser.add_argument("--warm-up", type=float, default=1, help="minutes before the first look")
     parser.add_argument("--rate", type=float, default=300.0, help="things that happen in a second")
     parser.add_argument("--clients", type=int, default=500, help="most at a time")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
-    found = churn(options.minutes * 60, rate=options.rate, most=options.clients, seed=options.seed)
+    found = churn(
+        options.minutes * 60,
+        warm_up=min(options.warm_up, options.minutes) * 60,
+        rate=options.rate,
+        most=options.clients,
+        seed=options.seed,
+    )
     growth = found["memory_after_kib"] / found["memory_before_kib"] - 1
     left = {name: count for name, count in found["left"].items() if count > 0}
     print(json.dumps({**found, "growth": round(growth, 4)}, indent=2))

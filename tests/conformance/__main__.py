@@ -32,7 +32,7 @@ _TIMEOUT = 1800
 
 def run(wstest: Path, cases: Sequence[str], *, fast: bool) -> Mapping[str, Any]:
     """Run cases on one path; give what is known of each that ran, by its name."""
-    top = f"debug_echo = true\nfast_path = {'true' if fast else 'false'}\n"
+    top = f"debug_echo = true\ncompression = true\nfast_path = {'true' if fast else 'false'}\n"
     with running_server(top=top, limits=_LIMITS) as server, tempfile.TemporaryDirectory() as folder:
         spec = {
             "outdir": folder,
