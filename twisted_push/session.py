@@ -158,7 +158,11 @@ class Session:
         return self.transport.descriptor
 
     def __attrs_post_init__(self) -> None:
-        if self.descriptor != NO_DESCRIPTOR and not self.transport.unsent():
+        if self.descriptor == NO_DESCRIPTOR:
+            return
+        if self.transport.unsent():
+            self.owner.wires.shut(self.descriptor)  # The table has to reach so far.
+        else:
             self.owner.wires.open(self.descriptor, self.codec)
 
     @property

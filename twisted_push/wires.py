@@ -44,14 +44,17 @@ class Wires:
         """Let this codec's frames be written there: nothing waits to be sent before them."""
         if descriptor == NO_DESCRIPTOR:
             return
-        missing = descriptor + 2 - len(self.numbers)
-        if missing > 0:
-            self.numbers.extend(bytes(missing))
         if codec not in self._codecs and len(self._codecs) < MAX_CODECS:
             self._codecs[codec] = len(self._codecs) + 1
+        self._reach(descriptor)
         self.numbers[descriptor] = self.number(codec)
 
     def shut(self, descriptor: int) -> None:
-        """Let nothing be written there any more."""
-        if descriptor < len(self.numbers):
-            self.numbers[descriptor] = 0
+        """Let nothing be written there, from now on."""
+        self._reach(descriptor)
+        self.numbers[descriptor] = 0
+
+    def _reach(self, descriptor: int) -> None:
+        missing = descriptor + 2 - len(self.numbers)
+        if missing > 0:
+            self.numbers.extend(bytes(missing))

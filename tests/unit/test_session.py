@@ -441,7 +441,6 @@ def test_a_descriptor_is_open_while_nothing_is_kept() -> None:
 
 def test_it_is_not_open_before_the_answer_to_the_opening_request_has_left() -> None:
     session = make_direct(stuck=True)
-    session.owner.wires.open(6, session.codec)  # The table is long enough to look.
     assert not is_open(session)
     session.resume()
     assert is_open(session)

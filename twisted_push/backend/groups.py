@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, succeed
 
 from twisted_push.errors import EngineUnavailable, Refused
 from twisted_push.fairness import Pace
@@ -65,8 +65,8 @@ async def in_groups(
 def _begun(begin: Callable[[_T], Begun], item: _T) -> Begun:
     try:
         return begin(item)
-    except _OWN_FAULTS:
-        return fail(), as_it_is
+    except _OWN_FAULTS as error:
+        return succeed(_fault(error)), as_it_is
 
 
 def _fault(error: Exception) -> Result:

@@ -256,6 +256,19 @@ class Channels:
         if session.state is State.CONNECTED:
             session.owner.look_at(session)
 
+    def silence(self, session: Session) -> None:
+        """Give a client nothing more of any channel, whatever fails while it ends.
+
+        Its descriptor may soon be that of another, who must not get what is meant for it.
+        """
+        for channel, subscription in session.subscriptions.items():
+            self._silence(session, channel, subscription)
+
+    def _silence(self, session: Session, channel: str, subscription: Subscription) -> None:
+        if subscription.buffer is None:
+            self._context.hub.leave(channel, session)
+            self.fan_out.left(channel, session)
+
     def leave(
         self, session: Session, channel: str, *, returning: bool = False
     ) -> Subscription | None:
@@ -268,16 +281,14 @@ class Channels:
             return None
         info = session.info(channel)
         del session.subscriptions[channel]
+        self._silence(session, channel, subscription)
         session.forget_channel(channel)
         if subscription.renewal is not None:
             subscription.renewal.cancel()
         if subscription.buffer is not None:
             self._made(subscription)
-        else:
-            self._context.hub.leave(channel, session)
-            self.fan_out.left(channel, session)
-            if subscription.present:
-                self.presence.leave(session, channel, info, returning)
+        elif subscription.present:
+            self.presence.leave(session, channel, info, returning)
         self.interests.care_less(channel)
         if self.on_leave is not None:
             self.on_leave(session, channel)

@@ -179,6 +179,7 @@ class Node:
         if disconnect is not None and why:
             self.log_refusal(session.transport.request, disconnect.code, why)
         session.state = State.CLOSED
+        self.channels.silence(session)
         self.sessions.discard(session)
         self.sockets.pop(session.secret, None)
         self.channels.arrivals.left(session)

@@ -12,9 +12,12 @@ import pytest
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.unit.cms.support import Outcome
+from tests.unit.node.support import World as SiteWorld
+from tests.unit.node.support import sign
 from twisted_push.fairness import SLICE, Scheduler
 from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
@@ -497,3 +500,21 @@ def test_a_broken_descriptor_is_for_the_transport_to_notice(
     world.send("1")
     assert broken.text == "1"
     assert world.read(last) == "1"
+
+
+def test_whatever_fails_while_a_client_ends_it_is_in_no_channel_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its descriptor may be that of another client at once."""
+    world = SiteWorld(broadcast_channel="all", user_channel="user:{user}", anonymous=True)
+    Deferred.fromCoroutine(world.start())
+    tab = world.connected(token=sign(sub="ann"))
+    assert world.context.hub.counts() == {"all": 1, "user:ann": 1}
+
+    def fail(*given: object) -> None:
+        raise RuntimeError("as a fault of ours would")
+
+    monkeypatch.setattr(world.node.channels.interests, "care_less", fail)
+    with pytest.raises(RuntimeError):
+        tab.session.lost()
+    assert world.context.hub.counts() == {}
