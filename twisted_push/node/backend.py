@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 from attrs import evolve, frozen
@@ -117,13 +117,9 @@ class Backend:
                 version=version,
                 version_epoch=version_epoch,
             )
-        if self._channels.fan_out.full:
-            room = self._channels.fan_out.room()
-            publishing = room.addCallback(
-                lambda _: self._context.engine.publish(publication, options)
-            )
-        else:
-            publishing = self._context.engine.publish(publication, options)
+        publish = partial(self._context.engine.publish, publication, options)
+        fan_out = self._channels.fan_out
+        publishing = fan_out.room().addCallback(lambda _: publish()) if fan_out.full else publish()
         if shown:
             return publishing
         return self.mirrors.follow(publishing, publication, skip_history=skip_history)
