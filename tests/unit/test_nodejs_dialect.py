@@ -5,11 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
 
 from tests.unit import nodejs_support as support
 from tests.unit.cms.support import Log
@@ -33,14 +31,6 @@ from twisted_push.protocols.nodejs import read_messages
 make_world = support.make_world
 
 Worlds = Any
-
-
-@pytest.fixture
-def package_log() -> Iterator[Log]:
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
 
 
 async def post(world: NodejsWorld, body: str, **options: Any) -> Any:
@@ -520,9 +510,7 @@ async def test_the_answers_of_a_cms_that_has_more(
     assert [each[: len(text or "")] for each in errors(tab).values()] == ([text] if text else [])
 
 
-async def test_an_engine_that_fails_while_a_client_is_let_in(
-    make_world: Worlds, package_log: Log
-) -> None:
+async def test_an_engine_that_fails_while_a_client_is_let_in(make_world: Worlds, log: Log) -> None:
     world: NodejsWorld = await make_world()
     token = world.drupal.account("2", "a")
     for method in ("grant_get", "subscribe", "content_claim"):
@@ -530,8 +518,8 @@ async def test_an_engine_that_fails_while_a_client_is_let_in(
         tab = world.page()
         tab.authenticate(token, ack=1, contentTokens={"content": "c"})
         assert (tab.code, tab.stays_away, tab.acks) == (3004, False, {})
-    assert [line.partition(":")[0] for line in package_log.lines] == ["default"] * 2
-    assert "refused" not in "".join(package_log.lines)
+    assert [line.partition(":")[0] for line in log.lines] == ["default"] * 2
+    assert "refused" not in "".join(log.lines)
 
 
 async def test_a_fault_of_ours_is_logged_and_the_client_comes_back(
@@ -545,7 +533,7 @@ async def test_a_fault_of_ours_is_logged_and_the_client_comes_back(
     assert len(flush_logged_errors(RuntimeError)) == 1
 
 
-async def test_no_token_is_logged(make_world: Worlds, package_log: Log) -> None:
+async def test_no_token_is_logged(make_world: Worlds, log: Log) -> None:
     world: NodejsWorld = await make_world()
     await register(world, "content", "the-content-token")
     world.page().authenticate("the-bad-token", contentTokens={"content": "the-content-token"})
@@ -554,9 +542,9 @@ async def test_no_token_is_logged(make_world: Worlds, package_log: Log) -> None:
     tab = world.visitor("2")
     tab.join("content", "the-content-token")
     tab.raw('2["the-payload"')
-    assert len(package_log.lines) >= 3
+    assert len(log.lines) >= 3
     for secret in ("the-bad-token", "the-content-token", "the-payload", "token-of-2"):
-        assert secret not in package_log.everything
+        assert secret not in log.everything
 
 
 # --- Content channels ------------------------------------------------------------------------
@@ -690,16 +678,14 @@ async def test_anonymous_visitors_are_told_apart_by_their_tokens(make_world: Wor
     assert sorted(world.node.content.users("content")) == [("", "one"), ("", "two"), ("2", "")]
 
 
-async def test_an_engine_that_fails_while_a_channel_is_joined(
-    make_world: Worlds, package_log: Log
-) -> None:
+async def test_an_engine_that_fails_while_a_channel_is_joined(make_world: Worlds, log: Log) -> None:
     world: NodejsWorld = await make_world()
     await register(world, "content", "t1")
     tab = world.visitor("2")
     world.engine.broken["content_claim"] = NotConnected()
     tab.join("content", "t1", ack=1)
     assert errors(tab) == {1: "internal server error"}
-    assert package_log.lines == ["default: the engine failed: NotConnected"]
+    assert log.lines == ["default: the engine failed: NotConnected"]
     world.engine.broken = {"publish": NotConnected()}
     tab.join("content", "t1", ack=2)
     assert errors(tab)[2] == "internal server error"

@@ -19,8 +19,15 @@ from twisted_push.session import MAX_KEPT, Kind, Session, State, Subscription
 from twisted_push.wires import NO_DESCRIPTOR
 
 
-def make(*, max_outbox: int = 1000, room: int | None = None) -> Session:
-    transport = FakeTransport(room=room)
+def make(
+    *,
+    max_outbox: int = 1000,
+    room: int | None = None,
+    descriptor: int = NO_DESCRIPTOR,
+    stuck: bool = False,
+) -> Session:
+    transport = FakeTransport(room=room, descriptor=descriptor)
+    transport.stuck = stuck
     session = Session(
         client="c1",
         secret="hush",
@@ -408,20 +415,7 @@ def test_never_more_than_the_rate_and_one_burst(pauses: list[int], rate: int) ->
 
 
 def make_direct(*, stuck: bool = False) -> Session:
-    transport = FakeTransport(descriptor=5)
-    transport.stuck = stuck
-    codec, owner = CentrifugalCodec(lambda message: message), FakeOwner(10)
-    session = Session(
-        client="c1",
-        secret="hush",
-        transport=transport,
-        codec=codec,
-        dialect=FakeDialect(),
-        owner=owner,
-        opened_at=100.0,
-    )
-    transport.receiver = session
-    return session
+    return make(max_outbox=10, descriptor=5, stuck=stuck)
 
 
 def is_open(session: Session) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
 from tests.unit.cms.support import NOW, Log, Outcome
 from tests.unit.node.support import Tab, World, sign
@@ -28,15 +27,6 @@ TTL = 60.0
 GRACE = 2.0
 QUIET = {"ping_interval": 1e6, "pong_timeout": 1e6}
 """Nobody answers pings here."""
-
-
-@pytest.fixture
-def package_log() -> Iterator[Log]:
-    """What the package logs during the test."""
-    observer = Log()
-    globalLogPublisher.addObserver(observer)
-    yield observer
-    globalLogPublisher.removeObserver(observer)
 
 
 def later(doing: Any) -> Outcome:
@@ -469,9 +459,7 @@ async def test_an_engine_that_fails_uses_up_no_token(make_world: Worlds, error: 
     await join(world, tab, "t")
 
 
-async def test_an_engine_that_fails_when_somebody_leaves(
-    make_world: Worlds, package_log: Log
-) -> None:
+async def test_an_engine_that_fails_when_somebody_leaves(make_world: Worlds, log: Log) -> None:
     world = await make(make_world)
     tab = world.user("alice")
     await register(world, "secret", notify_on_leave=True)
@@ -479,8 +467,8 @@ async def test_an_engine_that_fails_when_somebody_leaves(
     world.engine.broken.update(content_release=NotConnected(), publish=NotConnected())
     tab.leave()
     world.advance(GRACE + 0.25)
-    assert len(package_log.lines) == 2
-    assert "secret" not in package_log.everything
+    assert len(log.lines) == 2
+    assert "secret" not in log.everything
     assert content(world).users("page") == []
 
 
