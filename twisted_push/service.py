@@ -46,6 +46,7 @@ from twisted_push.node.node import Node
 from twisted_push.ops.logs import observer
 from twisted_push.policy import Policy
 from twisted_push.sharedport import SharedPorts
+from twisted_push.stopping import OneStop
 from twisted_push.systemd import Notifier
 from twisted_push.transports.fast import why_not
 from twisted_push.transports.ports import FittedEndpoint
@@ -149,6 +150,7 @@ class PushService(Service):
         self._slow_because = why_not() if config.fast_path else ""
         self._ports = self._make_ports()
         self._collector = Collector(reactor, lambda: self.assembly.door.connections)
+        self._one_stop = OneStop(reactor)
         self._watchdog = LoopingCall(notifier.alive)
         self._watchdog.clock = reactor
 
@@ -205,7 +207,7 @@ class PushService(Service):
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
-        _stop_at_first_signal(self._reactor)
+        self._one_stop.take_signals()
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
@@ -235,7 +237,7 @@ class PushService(Service):
         else:
             _log.failure("the server could not start", failure)
         self._give_up()
-        self._reactor.stop()
+        self._one_stop.stop()
 
     # --- Reload ------------------------------------------------------------------------------
 
@@ -324,24 +326,6 @@ async def _closed(port: Service) -> None:
     stopped = port.stopService()
     if stopped is not None:
         await stopped
-
-
-def _stop_at_first_signal(reactor: Any) -> None:
-    """Have a second signal that ends the server do nothing: the reactor would log a fault."""
-    handlers = {signal.SIGTERM: reactor.sigTerm, signal.SIGINT: reactor.sigInt}
-
-    def stop(number: int, frame: object) -> None:
-        for each in handlers:
-            signal.signal(each, _ignore)
-        handlers[signal.Signals(number)](number, frame)
-
-    for number, handler in handlers.items():
-        if signal.getsignal(number) == handler:
-            signal.signal(number, stop)
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Do nothing. With SIG_IGN, Python complains of one that came just before."""
 
 
 def _make_demo(demo: DemoSettings, reactor: Any) -> Any:

@@ -50,7 +50,17 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"node"}),
     frozenset({"dialects"}),
     frozenset(
-        {"transports", "backend", "ops", "demo", "systemd", "sharedport", "collector", "questions"}
+        {
+            "transports",
+            "backend",
+            "ops",
+            "demo",
+            "systemd",
+            "sharedport",
+            "collector",
+            "questions",
+            "stopping",
+        }
     ),
     frozenset({"assembly"}),
     frozenset({"service", "cli", "bench"}),
