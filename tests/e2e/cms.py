@@ -138,6 +138,16 @@ def refuse(request: Request) -> None:
     says({"disconnect": {"code": 3500, "reason": "invalid token"}})(request)
 
 
+def in_turn(first: Answer, later: Answer) -> Answer:
+    """Answer the first question so, and all that come later otherwise."""
+    answers = iter([first])
+
+    def answer(request: Request) -> None:
+        next(answers, later)(request)
+
+    return answer
+
+
 def silence(request: Request) -> None:
     """Never answer."""
     request.server.stopping.wait(60)

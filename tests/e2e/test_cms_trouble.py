@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from centrifuge import Client, ClientEventHandler
 
-from tests.e2e.cms import Request, StubCms, says, user
+from tests.e2e.cms import Request, StubCms, in_turn, says, user
 from tests.e2e.server import PATIENCE, Dialogue, PushServer, eventually, make_server
 from tests.e2e.test_centrifuge_python import run
 
@@ -141,16 +141,17 @@ def ends_in(seconds: float, name: str, *channels: str) -> Callable[[Request], No
 def test_a_grant_is_renewed_without_the_page(
     make: Make, node: str, transport: str, refresh: bool
 ) -> None:
-    cms, server = make({"t": ends_in(2, "alice", "old", "both")}, refresh=refresh)
     later = ends_in(600, "alice", "both", "new")
+    cms, server = make({"t": in_turn(ends_in(2, "alice", "old", "both"), later)}, refresh=refresh)
+    cms.http.answers["/refresh"] = later
     with (
         client(node, server, token="t", transport=transport) as page,
         client(node, server, token="t", transport=transport) as other,
     ):
         for each in (page, other):
             each.ask("connect")
+        for each in (page, other):
             each.wait("subscribed", channel="old")
-        cms.http.answers["/refresh" if refresh else "t"] = later
         for each in (page, other):
             each.wait("subscribed", channel="new")
             each.wait("unsubscribed", channel="old")
@@ -169,23 +170,22 @@ def test_a_grant_is_renewed_without_the_page(
 
 @pytest.mark.node
 def test_a_grant_that_the_cms_takes_back_ends_the_page(make: Make, node: str) -> None:
-    cms, server = make({"t": ends_in(2, "alice", "news")}, refresh=True)
+    out = says({"disconnect": {"code": 3500, "reason": "logged out"}})
+    cms, server = make({"t": in_turn(ends_in(2, "alice", "news"), out)}, refresh=True)
     cms.http.answers["/refresh"] = says({"result": {"expired": True}})
     with client(node, server, token="t") as page:
         page.ask("connect")
         page.wait("subscribed", channel="news")
-        cms.http.answers["t"] = says({"disconnect": {"code": 3500, "reason": "logged out"}})
         assert page.wait("connecting", after=2, code=3005)["reason"] == "connection expired"
         assert page.wait("disconnected")["code"] == 3500
 
 
 @pytest.mark.node
 def test_another_user_comes_back_as_that_one(make: Make, node: str) -> None:
-    cms, server = make({"t": ends_in(2, "alice", "of-alice")})
+    cms, server = make({"t": in_turn(ends_in(2, "alice", "of-alice"), user("bob", "of-bob"))})
     with client(node, server, token="t") as page:
         page.ask("connect")
         page.wait("subscribed", channel="of-alice")
-        cms.http.answers["t"] = user("bob", "of-bob")
         page.wait("connecting", after=2, code=3014)
         page.wait("subscribed", channel="of-bob")
         eventually(

@@ -36,7 +36,8 @@ Event = tuple[str, str]
 
 
 class Hook(ThreadingHTTPServer):
-    """The CMS's end of the hook. The next ``failing`` requests are answered with 503."""
+    """The CMS's end of the hook. The next ``failing`` requests are answered with 503, and none
+    is before ``answers`` is set."""
 
     daemon_threads = True
     block_on_close = False
@@ -49,6 +50,8 @@ class Hook(ThreadingHTTPServer):
         self.faults: list[str] = []
         self.failing = 0
         self.open = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
     def told(self, status: int = 204) -> list[Event]:
         """Give the events of the requests that were answered so."""
@@ -67,6 +70,7 @@ class _Post(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.answers.wait(10)
         signature = hmac.new(SECRET.encode(), body, "sha256").hexdigest()
         hook = self.server
         with hook.lock:
@@ -229,8 +233,10 @@ def test_those_who_come_together_are_told_together(server: PushServer, hook: Hoo
     assert server.api("presence_hook", url=hook.url) == {}
     with ExitStack() as stack:
         clients = [stack.enter_context(RawClient(server)) for _ in range(4)]
+        hook.answers.clear()
         for client, name in zip(clients, ("alice", "bob", "carol", "dave"), strict=True):
             client.connect(f"{name}-1")
+        hook.answers.set()
         eventually("the CMS knows all", lambda: len(hook.told()) == 4)
         assert len(hook.posts) <= 2
         hook.forget()

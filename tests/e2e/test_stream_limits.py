@@ -97,7 +97,7 @@ def test_a_client_that_does_not_read(server: PushServer, bystander: RawClient, k
             time.sleep(0.05)  # The system takes some megabytes, little by little.
         assert server.memory() - before < 30 * MEBIBYTE
         check_untouched(bystander, server)
-        eventually("it is dropped", lambda: emulate(server, result, "{}") == 404, 10.0)
+        eventually("it is dropped", lambda: emulate(server, result, "{}") == 404)
 
 
 @every_kind
@@ -105,7 +105,7 @@ def test_a_client_that_goes_is_forgotten_at_once(server: PushServer, kind: str) 
     with Stream(server, kind, "carol-token") as stream:
         result = stream.connect()
         assert here(server, "carol") == 1
-    eventually("carol is gone", lambda: here(server, "carol") == 0, 1.0)
+    eventually("carol is gone", lambda: here(server, "carol") == 0)
     assert emulate(server, result, "{}") == 404
 
 
@@ -114,7 +114,7 @@ def test_a_client_that_closes_its_half(server: PushServer, kind: str) -> None:
     with Stream(server, kind, "carol-token") as stream:
         stream.connect()
         stream.socket.shutdown(socket.SHUT_WR)
-        eventually("carol is gone", lambda: here(server, "carol") == 0, 1.0)
+        eventually("carol is gone", lambda: here(server, "carol") == 0)
         stream.rest()
 
 
@@ -127,7 +127,7 @@ def test_a_client_that_sends_more_and_goes(server: PushServer, kind: str) -> Non
             stream.socket.sendall(b"x" * 5000)
             time.sleep(0.01)
         assert here(server, "carol") == 1
-    eventually("carol is gone", lambda: here(server, "carol") == 0, 1.0)
+    eventually("carol is gone", lambda: here(server, "carol") == 0)
 
 
 @every_kind

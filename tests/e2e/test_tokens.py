@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 
 import jwt
 import pytest
 
-from tests.e2e.cms import PEOPLE, Request, StubCms, says, user
+from tests.e2e.cms import PEOPLE, Answer, Request, StubCms, in_turn, says, user
 from tests.e2e.raw_client import RawClient
 from tests.e2e.server import PATIENCE, TOKEN_SECRET, PushServer, jwt_for
 
 
-def slow(name: str) -> object:
+def slow(name: str) -> Answer:
     """Let in a user who takes half a second."""
     answer = user(name, "news")
 
@@ -26,18 +27,15 @@ def slow(name: str) -> object:
 
 
 def ending(request: Request) -> None:
-    """Let in a user for two seconds, and no more when asked again."""
-    asked = [question.get("token") for question in request.server.questions]
-    if asked.count("ending-token") > 1:
-        says({"error": {"code": 403, "message": "no more"}})(request)
-    else:
-        user("ender", expire_at=int(time.time()) + 2)(request)
+    """Let in a user for two seconds."""
+    user("ender", expire_at=int(time.time()) + 2)(request)
 
 
 @pytest.fixture(scope="module")
 def cms() -> Iterator[StubCms]:
-    answers = {**PEOPLE, "ending-token": ending}
-    answers |= {f"slow-{name}-token": slow(f"slow-{name}") for name in ("a", "b", "c", "d")}  # type: ignore[misc]
+    no_more = says({"error": {"code": 403, "message": "no more"}})
+    answers = {**PEOPLE, "ending-token": in_turn(ending, no_more)}
+    answers |= {f"slow-{name}-token": slow(f"slow-{name}") for name in ("c", "d")}
     with StubCms(answers) as stub:
         yield stub
 
@@ -128,17 +126,29 @@ def test_an_answer_of_the_cms_ends(server: PushServer, cms: StubCms) -> None:
 
 
 @pytest.mark.parametrize(
-    ("letter", "method"), [("a", "token"), ("b", "user")], ids=["of the token", "of the user"]
+    ("token", "logout"),
+    [("late-1", {"token": "late-1"}), ("late-2", {"user": "late"})],
+    ids=["of the token", "of the user"],
 )
-def test_a_logout_overtakes_an_answer(server: PushServer, letter: str, method: str) -> None:
+def test_a_logout_overtakes_an_answer(
+    server: PushServer, cms: StubCms, token: str, logout: dict[str, str]
+) -> None:
     """The CMS has said yes, and no thereafter: no counts."""
-    name, token = f"slow-{letter}", f"slow-{letter}-token"
+    asked, go = threading.Event(), threading.Event()
+
+    def late(request: Request) -> None:
+        asked.set()
+        go.wait(PATIENCE)
+        user("late", "news")(request)
+
+    cms.http.answers[token] = late
     with RawClient(server) as client:
         client.send(json.dumps({"id": 1, "connect": {"token": token}}))
-        time.sleep(0.2)
-        server.api("logout", **({"token": token} if method == "token" else {"user": name}))
+        assert asked.wait(PATIENCE)
+        server.api("logout", **logout)
+        go.set()
         assert client.failure() == 3500
-    assert name not in server.api("users")["users"]
+    assert "late" not in server.api("users")["users"]
 
 
 def test_a_client_that_goes_while_the_cms_is_asked(server: PushServer) -> None:

@@ -6,7 +6,6 @@ Whatever one client sends, another one notices nothing, and the log gets one lin
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -309,7 +308,7 @@ def test_huge_token_with_a_raised_limit(with_limits: WithLimits) -> None:
 
 
 def test_stale_and_silent_clients(with_limits: WithLimits) -> None:
-    server = with_limits(stale_close_delay="1s", ping_interval="1s", pong_timeout="1s")
+    server = with_limits(stale_close_delay="1s", ping_interval="1s", pong_timeout="2s")
     with (
         RawClient(server) as stale,
         RawClient(server, answer_pings=False) as silent,
@@ -317,16 +316,12 @@ def test_stale_and_silent_clients(with_limits: WithLimits) -> None:
     ):
         assert lively.connect()["ping"] == 1
         silent.connect()
-        started = time.monotonic()
         with log_is_quiet(server, lines=2):
-            assert stale.closing()[0] == 3502
-            assert time.monotonic() - started < 2.5
+            # It answers pings meanwhile, and the others are closed.
             with pytest.raises(TimeoutError):
-                lively.message(timeout=1.2)
-            assert silent.closing()[0] == 3012
-            assert time.monotonic() - started < 4
-        with pytest.raises(TimeoutError):
-            lively.message(timeout=1.2)
+                lively.message(timeout=5)
+            assert stale.closing(timeout=2)[0] == 3502
+            assert silent.closing(timeout=2)[0] == 3012
         assert "ping" in lively.command("ping")
 
 
