@@ -9,6 +9,7 @@
     ├── Refused                    a client's command or a backend's request was not granted
     ├── Disconnect                 a client is closed, with the code that says whether to return
     ├── CmsUnavailable             the CMS gave no usable answer
+    ├── Overtaken                  the CMS gave one that a kick beats
     └── EngineUnavailable          the engine could not do it
         ├── NotConnected           ... and did not
         ├── Overloaded             ... and did not
@@ -36,6 +37,7 @@ __all__ = [
     "NotConnected",
     "OutcomeUnknown",
     "Overloaded",
+    "Overtaken",
     "ProtocolError",
     "PushError",
     "Refused",
@@ -200,6 +202,21 @@ class CmsUnavailable(PushError):
     def __str__(self) -> str:
         """Give the cause."""
         return self.why
+
+
+@frozen
+class Overtaken(PushError):
+    """A kick of ``user`` came while the CMS was being asked: its answer lets nobody in.
+
+    ``asked_at`` (unix seconds) is the time of the question.
+    """
+
+    user: str
+    asked_at: float
+
+    def __str__(self) -> str:
+        """Give the cause."""
+        return "a kick came meanwhile"
 
 
 class EngineUnavailable(PushError):

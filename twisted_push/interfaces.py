@@ -16,6 +16,7 @@ from twisted_push.model import (
     ConnectRequest,
     ContentToken,
     Grant,
+    PresenceList,
     Publication,
     Published,
     PublishOptions,
@@ -133,7 +134,7 @@ class IAuthenticator(Interface):
         """Give the grant for what a client presented.
 
         The Deferred fails with `Disconnect` (not let in), `Refused` (the connect command gets
-        this error) or `CmsUnavailable` (nobody could say).
+        this error), `CmsUnavailable` (nobody could say) or `Overtaken` (by a kick).
         """
 
 
@@ -216,8 +217,8 @@ class IEngine(Interface):
     def grant_get(token: bytes) -> Deferred[Grant | None]:
         """Give the grant that is kept, until its time is over."""
 
-    def grant_valid(token: bytes, grant: Grant) -> Deferred[bool]:
-        """Tell whether no logout of the token or of its user beats a grant of a signed token."""
+    def grant_valid(token: bytes | None, grant: Grant) -> Deferred[bool]:
+        """Tell whether no logout beats a grant, of its token (None: it has none) or its user."""
 
     def grant_forget(user: str) -> Deferred[None]:
         """Forget the grants of a user, answers on their way included: the CMS is asked anew."""
@@ -236,6 +237,12 @@ class IEngine(Interface):
 
     def overlays(user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
         """Give what was noted for a user, by channel."""
+
+    def presence_list_set(user: str, listed: PresenceList) -> Deferred[None]:
+        """Note whom the CMS lets see that a user is online; later grants override it."""
+
+    def presence_list(user: str) -> Deferred[PresenceList | None]:
+        """Give what was noted last, until its time is over."""
 
     def content_put(token: bytes, content: ContentToken, limit: int) -> Deferred[None]:
         """Keep a content token, by its digest, in the place of one of the same digest.

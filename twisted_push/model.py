@@ -25,6 +25,7 @@ __all__ = [
     "ConnectRequest",
     "ContentToken",
     "Grant",
+    "PresenceList",
     "Publication",
     "PublishOptions",
     "Published",
@@ -74,10 +75,18 @@ class Publication(Struct, frozen=True):
 
 @frozen
 class ChannelGrant:
-    """What the CMS said of one granted channel: ``info`` for presence, ``data`` for the client."""
+    """What the CMS said of one granted channel: ``info`` for presence, ``data`` for the client.
+
+    ``expires_at`` (unix seconds) is when the client loses it again, None for never.
+    """
 
     info: bytes | None = None
     data: bytes | None = None
+    expires_at: float | None = None
+
+    def over(self, now: float) -> bool:
+        """Tell whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 @frozen
@@ -94,6 +103,18 @@ class ChannelOverlay:
 
 
 @frozen
+class PresenceList:
+    """The users whom the CMS let see, at a time, that one is online; kept until ``until``.
+
+    It takes the place of what every grant of the user says that is not newer than ``at``.
+    """
+
+    at: float
+    users: frozenset[str]
+    until: float
+
+
+@frozen
 class Grant:
     """What the CMS answered for a token: who this is and which channels it gets.
 
@@ -102,6 +123,9 @@ class Grant:
     one is online; None where nothing is said of it. ``expires_at`` (unix seconds) is the end that
     the CMS set, None for none. With ``client_refresh`` the client itself must bring a new token
     before that end. ``raw`` keeps what the CMS may want back (the answer's ``meta``).
+
+    A renewal may leave the channels as they were: ``channels_at`` is the time at which they were
+    named then, None if that is ``issued_at``.
     """
 
     user: str
@@ -114,6 +138,12 @@ class Grant:
     expires_at: float | None = None
     client_refresh: bool = False
     raw: bytes | None = field(default=None, repr=False)
+    channels_at: float | None = None
+
+    @property
+    def channels_said_at(self) -> float:
+        """The time (unix seconds) at which the CMS named the channels."""
+        return self.issued_at if self.channels_at is None else self.channels_at
 
 
 @frozen

@@ -14,14 +14,21 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 from math import inf
-from typing import Protocol
+from typing import Protocol, Self
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import ICodec, ITransport
-from twisted_push.model import ClientInfo, ConnectRequest, Grant, Publication, StreamPosition
+from twisted_push.model import (
+    ChannelGrant,
+    ClientInfo,
+    ConnectRequest,
+    Grant,
+    Publication,
+    StreamPosition,
+)
 from twisted_push.wires import NO_DESCRIPTOR, Wires
 
 __all__ = ["MAX_KEPT", "Dialect", "Kind", "Owner", "Session", "State", "Subscription"]
@@ -69,6 +76,11 @@ class Subscription:
     present: bool = False
     renew_at: float | None = None
     renewal: Deferred[None] | None = None
+
+    @classmethod
+    def granted(cls, channel: str, grant: ChannelGrant) -> Self:
+        """Make one that the CMS gave."""
+        return cls(channel, Kind.GRANTED, grant.info, grant.data, grant.expires_at)
 
 
 _Kept = tuple[bytes, str | frozenset[str] | None, bytes | None]

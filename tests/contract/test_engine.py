@@ -24,6 +24,7 @@ from twisted_push.model import (
     ChannelOverlay,
     ClientInfo,
     Grant,
+    PresenceList,
     Publication,
     PublishOptions,
     Recovered,
@@ -608,6 +609,31 @@ def test_overlays_hold_as_long_as_they_say_and_are_gone_after_days(bench: Bench)
     assert run(bench.engine.overlays("u")) == {}
 
 
+# --- Presence lists --------------------------------------------------------------------------
+
+
+def test_a_presence_list_is_what_was_said_last(bench: Bench) -> None:
+    at = bench.clock.seconds()
+    first = PresenceList(at, frozenset({"v", "w"}), at + DAY)
+    last = PresenceList(at + 1.0, frozenset(), at + DAY)
+    run(bench.engine.presence_list_set("u", first))
+    run(bench.engine.presence_list_set("v", first))
+    run(bench.engine.presence_list_set("u", last))
+    assert run(bench.engine.presence_list("u")) == last
+    assert run(bench.engine.presence_list("v")) == first
+    assert run(bench.engine.presence_list("nobody")) is None
+
+
+def test_a_presence_list_holds_as_long_as_it_says(bench: Bench) -> None:
+    now = bench.clock.seconds()
+    listed = PresenceList(now, frozenset({"v"}), now + 3700.0)
+    run(bench.engine.presence_list_set("u", listed))
+    bench.later(3600.0)
+    assert run(bench.engine.presence_list("u")) == listed
+    bench.later(3 * DAY)
+    assert run(bench.engine.presence_list("u")) is None
+
+
 # --- Content tokens --------------------------------------------------------------------------
 
 
@@ -811,6 +837,7 @@ def test_when_all_is_over_an_engine_is_as_small_as_it_was(bench: Bench) -> None:
         run(bench.engine.revoke_user(name, now + 600.0))
         run(bench.engine.grant_forget(name))
         run(bench.engine.overlay_set(name, "a", ChannelOverlay(now, ChannelGrant(), now + DAY)))
+        run(bench.engine.presence_list_set(name, PresenceList(now, frozenset(name), now + DAY)))
         run(bench.engine.presence_add(name, info("c")))
         run(bench.engine.presence_remove(name, info("c")))
         bench.put_content(token, limit=1000)

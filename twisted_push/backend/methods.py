@@ -258,9 +258,12 @@ async def _subscribe(node: Node, request: requests.Subscribe) -> Result:
     await node.backend.subscribe(
         _target(request),
         request.channel,
-        ChannelGrant(_text(request.info), _text(request.data)),
-        since=_position_of(request.recover_since),
-        expires_at=float(request.expire_at) if request.expire_at else None,
+        ChannelGrant(
+            _text(request.info),
+            _text(request.data),
+            float(request.expire_at) if request.expire_at else None,
+        ),
+        _position_of(request.recover_since),
     )
     return {}
 

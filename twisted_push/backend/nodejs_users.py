@@ -136,7 +136,7 @@ async def see(call: Call) -> Result:
         return failed(_BAD_UID)
     if user:
         seen_by = {each.strip() for each in uids.split(",")} - {"", "0"}
-        call.site.node.online.see(user, frozenset(seen_by))
+        await call.site.node.online.see(user, frozenset(seen_by))
     return DONE
 
 

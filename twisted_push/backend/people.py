@@ -65,7 +65,7 @@ async def presence_list(node: Node, request: requests.PresenceList) -> Result:
     _check_count(request.users)
     for user in (request.user, *request.users):
         _check_user(node, user)
-    node.online.see(request.user, frozenset(request.users))
+    await node.online.see(request.user, frozenset(request.users))
     return {}
 
 

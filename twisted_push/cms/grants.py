@@ -7,7 +7,7 @@ still on its way. It is kept even if nobody waits for it any more: whoever lost 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from hashlib import sha256
 from math import inf
 from typing import Any, Protocol
@@ -19,14 +19,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_push.cms.changes import overlaid, relisted, renewed, shared, with_channels
 from twisted_push.cms.renewal import Renewed
 from twisted_push.cms.shield import PATIENCE
-from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
+from twisted_push.errors import CmsUnavailable, Disconnect, Overtaken, PushError, Refused
 from twisted_push.interfaces import IAuthenticator, IEngine
-from twisted_push.model import ChannelGrant, ChannelOverlay, ConnectRequest, Grant
+from twisted_push.model import ChannelGrant, ConnectRequest, Grant
 from twisted_push.stats import SiteStats
 
-__all__ = ["Dialect", "GrantKeeper", "Renewal", "overlaid", "token_digest"]
+__all__ = ["Dialect", "GrantKeeper", "Renewal", "token_digest"]
 
 _log = Logger()
 
@@ -49,28 +50,13 @@ class Renewal(Protocol):
         """Give what the CMS says of it: see `Dialect.ask`."""
 
 
-def overlaid(
-    channels: Mapping[str, ChannelGrant], overlays: Mapping[str, ChannelOverlay], grant: Grant
-) -> Mapping[str, ChannelGrant]:
-    """Give channels of a grant as the CMS changed them since it was issued."""
-    changed = dict(channels)
-    for channel, overlay in overlays.items():
-        if overlay.at < grant.issued_at:
-            continue
-        if overlay.added is not None:
-            changed[channel] = overlay.added
-        else:
-            changed.pop(channel, None)
-    return changed
-
-
 def token_digest(token: str) -> bytes:
     """Give the name under which an engine knows a token: it never sees the token itself."""
     return sha256(token.encode("utf-8")).digest()
 
 
-class _Beaten(PushError):
-    """A logout or a kick came while the CMS was being asked."""
+class _LoggedOut(PushError):
+    """A logout came while the CMS was being asked."""
 
 
 @define(eq=False)
@@ -134,7 +120,7 @@ class _Flight:
     def _found(self, grant: Grant) -> None:
         for waiter in self._land():
             if not waiter.called:  # One told before may have cancelled another.
-                waiter.callback(grant if waiter is self._first else _shared(grant))
+                waiter.callback(grant if waiter is self._first else shared(grant))
 
     def _failed(self, failure: Failure) -> None:
         waiters = self._land()
@@ -145,20 +131,6 @@ class _Flight:
         for waiter in waiters:
             if not waiter.called:
                 waiter.errback(failure)
-
-
-def _shared(grant: Grant) -> Grant:
-    """Give what of a grant is the token's, and not only the asking connection's."""
-    return evolve(grant, content_tokens={}) if grant.content_tokens else grant
-
-
-def _changed(grant: Grant, changes: Mapping[str, ChannelGrant | None]) -> Grant:
-    """Give a grant with channels added, or taken out (None)."""
-    if not changes:
-        return grant
-    channels = {name: given for name, given in grant.channels.items() if name not in changes}
-    added = {name: given for name, given in changes.items() if given is not None}
-    return evolve(grant, channels=channels | added)
 
 
 def _final(error: Refused | Disconnect) -> bool:
@@ -218,10 +190,11 @@ class GrantKeeper:
             raise Disconnect(3500)
         try:
             return await self._ask(digest, request, PATIENCE, grant)
-        except _Beaten:
+        except (_LoggedOut, Overtaken):
             raise CmsUnavailable("a logout or a kick came meanwhile") from None
         except (Refused, Disconnect) as error:
-            if digest is not None and _final(error):
+            # Whoever is closed, with whatever code, is asked about when they come back.
+            if digest is not None and (isinstance(error, Disconnect) or _final(error)):
                 await self._drop(digest)
             raise
 
@@ -238,7 +211,7 @@ class GrantKeeper:
         if kept is None:
             return
         until = self._good_until(kept) + self.serve_stale
-        await self._engine.grant_put(digest, _changed(kept, {channel: added}), until)
+        await self._engine.grant_put(digest, with_channels(kept, {channel: added}), until)
 
     def close(self) -> None:
         """End every search; those who wait get `CmsUnavailable`."""
@@ -264,7 +237,7 @@ class GrantKeeper:
                 raise
             self._stats.grants["stale"] += 1
             return kept
-        except _Beaten:
+        except _LoggedOut:
             raise Disconnect(3500) from None
         except (Refused, Disconnect) as error:
             if kept is not None and _final(error):
@@ -275,7 +248,7 @@ class GrantKeeper:
         """Search for one who has no token: there is nothing to find, nor to keep."""
         try:
             return await self._ask(None, request, inf if request.patient else PATIENCE)
-        except _Beaten:
+        except _LoggedOut:
             raise Disconnect(3500) from None
 
     async def _drop(self, digest: bytes) -> None:
@@ -319,11 +292,13 @@ class GrantKeeper:
             raise Refused(109)
         question = self._questions.get(digest) if digest is not None else None
         if question is not None:
-            answer = _changed(answer, question.changes)
+            answer = with_channels(answer, question.changes)
         until = self._good_until(answer) + self.serve_stale
-        if not await self._engine.grant_put(digest, _shared(answer), until):
-            raise _Beaten
-        return answer
+        if await self._engine.grant_put(digest, shared(answer), until):
+            return answer
+        if await self._engine.grant_valid(digest, answer):
+            raise Overtaken(answer.user, answer.issued_at)
+        raise _LoggedOut
 
     async def _renewed(
         self, digest: bytes | None, request: ConnectRequest, grant: Grant, renewal: Renewal
@@ -331,21 +306,18 @@ class GrantKeeper:
         """Give the grant that follows another one, where the CMS says only what is new."""
         said = await renewal.ask(request, grant)
         known = await self._engine.grant_get(digest) if digest is not None else None
-        base = known or grant
-        channels = said.channels
-        if channels is None:  # What the CMS did with channels since then is part of it now.
-            channels = overlaid(base.channels, await self._engine.overlays(base.user), base)
-        return evolve(
-            base,
-            issued_at=said.asked_at,
-            expires_at=said.expires_at,
-            user=base.user if said.user is None else said.user,
-            channels=channels,
-            presence_to=base.presence_to if said.presence_to is None else said.presence_to,
-            info=base.info if said.info is None else said.info,
-            raw=base.raw if said.raw is None else said.raw,
-            content_tokens={},
-        )
+        if known is None or known.issued_at <= grant.issued_at:
+            known = grant if known is None else evolve(known, info=grant.info)
+        base = await self._as_changed(known)
+        if said.user is not None and said.user != base.user:
+            base = Grant(said.user, said.asked_at)  # Nothing of one user's is another's.
+        return renewed(base, said)
+
+    async def _as_changed(self, grant: Grant) -> Grant:
+        """Give a grant as the CMS changed it since: it may last longer than that is noted."""
+        channels = overlaid(grant.channels, await self._engine.overlays(grant.user), grant)
+        listed = await self._engine.presence_list(grant.user)
+        return relisted(evolve(grant, channels=channels), listed)
 
     def _good_until(self, grant: Grant) -> float:
         """Give the time until which a grant needs no new question."""

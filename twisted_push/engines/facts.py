@@ -23,6 +23,7 @@ class Kind(IntEnum):
     OVERLAY = 5
     CONTENT_TOKEN = 6
     ANSWER = 7
+    PRESENCE_LIST = 8
 
 
 class Notes(Protocol):

@@ -24,6 +24,7 @@ from twisted_push.model import (
     ClientInfo,
     ContentToken,
     Grant,
+    PresenceList,
     Publication,
     Published,
     PublishOptions,
@@ -195,7 +196,7 @@ class MemoryEngine:
     def grant_get(self, token: bytes) -> Deferred[Grant | None]:
         return succeed(self._rights.grant(token, self._clock.seconds()))
 
-    def grant_valid(self, token: bytes, grant: Grant) -> Deferred[bool]:
+    def grant_valid(self, token: bytes | None, grant: Grant) -> Deferred[bool]:
         return succeed(self._rights.allows(token, grant, self._clock.seconds()))
 
     def grant_forget(self, user: str) -> Deferred[None]:
@@ -219,6 +220,13 @@ class MemoryEngine:
 
     def overlays(self, user: str) -> Deferred[Mapping[str, ChannelOverlay]]:
         return succeed(self._rights.overlays(user, self._clock.seconds()))
+
+    def presence_list_set(self, user: str, listed: PresenceList) -> Deferred[None]:
+        self._rights.list_presence(user, listed)
+        return self._noted(None)
+
+    def presence_list(self, user: str) -> Deferred[PresenceList | None]:
+        return succeed(self._rights.presence_list(user, self._clock.seconds()))
 
     # --- Content tokens ----------------------------------------------------------------------
 

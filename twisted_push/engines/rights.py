@@ -10,7 +10,7 @@ from attrs import evolve
 
 from twisted_push.engines.facts import Kind, Notes, Table
 from twisted_push.errors import Overloaded
-from twisted_push.model import ChannelOverlay, ContentToken, Grant
+from twisted_push.model import ChannelOverlay, ContentToken, Grant, PresenceList
 
 __all__ = ["RESTART_CONTENT_LIFE", "REVOCATION_LIFE", "ContentTokens", "Rights"]
 
@@ -22,7 +22,7 @@ RESTART_CONTENT_LIFE = 3600.0
 
 
 class Rights:
-    """Grants by token, and logouts, kicks and overlays that change them."""
+    """Grants by token, and what changes them: logouts, kicks, overlays and presence lists."""
 
     def __init__(self, notes: Notes | None) -> None:
         self._grants: Table[bytes, Grant] = Table(Kind.GRANT, notes)
@@ -31,11 +31,16 @@ class Rights:
         self._kicks: Table[str, float] = Table(Kind.KICK, notes)
         self._overlays: Table[tuple[str, str], ChannelOverlay] = Table(Kind.OVERLAY, notes)
         self._overlaid: dict[str, dict[str, None]] = {}
+        self._lists: Table[str, PresenceList] = Table(Kind.PRESENCE_LIST, notes)
 
     @property
     def tables(self) -> Sequence[Table[Any, Any]]:
         """All tables, to be filled again after a restart: see `restored`."""
-        return self._grants, self._revoked, self._logouts, self._kicks, self._overlays
+        return (*self._by_one_key, self._overlays)
+
+    @property
+    def _by_one_key(self) -> Sequence[Table[Any, Any]]:
+        return self._grants, self._revoked, self._logouts, self._kicks, self._lists
 
     def restored(self) -> None:
         """Take notice that the tables were filled."""
@@ -102,11 +107,21 @@ class Rights:
     def _channels_of(self, user: str) -> Iterable[str]:
         return self._overlaid.get(user, ())
 
+    # --- Presence lists ----------------------------------------------------------------------
+
+    def list_presence(self, user: str, listed: PresenceList) -> None:
+        """Note whom the CMS lets see a user."""
+        self._lists.put(user, listed, listed.until)
+
+    def presence_list(self, user: str, now: float) -> PresenceList | None:
+        """Give what was noted last for a user."""
+        return self._lists.get(user, now)
+
     # --- Time --------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """Let go of what is over its time."""
-        for table in (self._grants, self._revoked, self._logouts, self._kicks):
+        for table in self._by_one_key:
             table.expire(now)
         for user, channel in self._overlays.expire(now):
             del self._overlaid[user][channel]

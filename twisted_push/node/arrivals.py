@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from attrs import define, field, frozen
 
 from twisted_push.errors import Disconnect
-from twisted_push.node.targets import Target, keys_of
+from twisted_push.node.targets import Client, Target, keys_of
 from twisted_push.session import Session
 
 __all__ = ["Arrival", "Arrivals", "Wish"]
@@ -142,22 +142,35 @@ class Arrivals:
         notes = self._notes_on(session, began, issued_at)
         return {note.what for note in notes if isinstance(note.what, str)}
 
-    def _notes_on(self, session: Session, began: int, issued_at: float) -> Iterator[_Note]:
+    def _notes_on(self, client: Client, began: int, issued_at: float) -> Iterator[_Note]:
         """Give what was noted of a client since, and beats what the CMS said at a time."""
-        for key in keys_of(session):
+        for key in keys_of(client):
             for note in self._by_key.get(key, ()):
-                if note.number > began and note.at >= issued_at and note.target.means(session):
+                if note.number > began and note.at >= issued_at and note.target.means(client):
                     yield note
+
+    def _began(self, arrival: Arrival) -> int:
+        """Give the number of the note up to which nothing can be meant for a client on its way."""
+        stranger = self._strangers.get(arrival.session.client)
+        began = arrival.question.began
+        return began if stranger is None else min(began, stranger.began)
+
+    def check_kick(self, arrival: Arrival, client: Client, asked_at: float) -> None:
+        """Look who a kick meant that came after the CMS was asked about a client, at a time.
+
+        Raises Disconnect if it meant the client; else it was spared, or came later than the kick.
+        """
+        for note in self._notes_on(client, self._began(arrival), asked_at):
+            if isinstance(note.what, Disconnect):
+                raise note.what
 
     def admit(self, arrival: Arrival, issued_at: float) -> None:
         """Take notice that it is known who a client is, by what the CMS said at ``issued_at``.
 
         Raises Disconnect if it was sent away meanwhile.
         """
-        session, began = arrival.session, arrival.question.began
-        if session.client in self._strangers:
-            began = min(began, self._strangers[session.client].began)
-        for note in self._notes_on(session, began, issued_at):
+        session = arrival.session
+        for note in self._notes_on(session, self._began(arrival), issued_at):
             if isinstance(note.what, Disconnect):
                 raise note.what
             arrival.taken.add(note.what)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
-from typing import cast
+from typing import Any, cast
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
 from twisted.python.failure import Failure
 
 from twisted_push.cms.grants import token_digest
@@ -31,18 +31,12 @@ from twisted_push.model import (
     StreamPosition,
 )
 from twisted_push.node.channels import Channels
-from twisted_push.node.context import Context
+from twisted_push.node.context import TOMBSTONE, Context
 from twisted_push.node.mirrors import Mirrors
-from twisted_push.node.targets import Target
-from twisted_push.session import Kind, Session, State, Subscription
+from twisted_push.node.targets import Target, clients_of
+from twisted_push.session import Session, State, Subscription
 
 __all__ = ["Backend", "NodeInfo"]
-
-TOMBSTONE = 86400.0
-"""Seconds for which a token that was logged out is known as such; its CMS refuses it, too.
-
-A signed token that nobody else refuses is known until its own end.
-"""
 
 
 @frozen
@@ -172,22 +166,26 @@ class Backend:
         target: Target,
         channel: str,
         granted: ChannelGrant,
-        *,
         since: StreamPosition | None = None,
-        expires_at: float | None = None,
     ) -> None:
         """Give a user, or one of its clients, a channel; a user keeps it across page changes."""
         self._context.policy.check_channel(channel)
         self._check_named(target)
-        await self._note(target, channel, granted)
+        give = partial(self._give, target, channel, granted, since)
+        await _noted(self._note(target, channel, granted), give)
+
+    async def _give(
+        self, target: Target, channel: str, granted: ChannelGrant, since: StreamPosition | None
+    ) -> None:
         failed: Refused | None = None
         with ExitStack() as stack:
             wishing = self._channels.arrivals.wishing
             found = [
-                (each, stack.enter_context(wishing(each, channel))) for each in self._find(target)
+                (each, stack.enter_context(wishing(each, channel)))
+                for each in clients_of(target, self._context.hub)
             ]
             for session, wish in found:
-                given = Subscription(channel, Kind.GRANTED, granted.info, granted.data, expires_at)
+                given = Subscription.granted(channel, granted)
                 try:
                     joined = await self._channels.join(session, given, since, wish)
                 except Refused as error:
@@ -202,32 +200,34 @@ class Backend:
         """Take a channel from a user or one of its clients; nothing of it is delivered any more."""
         self._context.policy.check_channel(channel)
         self._check_named(target)
-        at = math.inf if target.one else self._context.clock.seconds()
-        await self._note(target, channel, None)
-        self._channels.arrivals.note(target, channel, at)
+        take = partial(self._take, target, channel, self._context.clock.seconds())
+        await _noted(self._note(target, channel, None), take)
+
+    async def remove_channel(self, channel: str) -> None:
+        """Take a channel from everybody who has it now; nothing of it is delivered any more."""
+        await self._take(Target(), channel, self._context.clock.seconds())
+
+    async def _take(self, target: Target, channel: str, at: float) -> None:
+        self._channels.arrivals.note(target, channel, math.inf if target.one else at)
         pace = self._context.share.pace()
-        for session in self._find(target):
+        for session in clients_of(target, self._context.hub):
             self._channels.take(session, channel)
             await pace.keep()
         self._channels.presence.forget(target.means, channel)
 
-    async def remove_channel(self, channel: str) -> None:
-        """Take a channel from everybody who has it now; nothing of it is delivered any more."""
-        self._channels.arrivals.note(Target(), channel, self._context.clock.seconds())
-        pace = self._context.share.pace()
-        for session in tuple(self._context.hub.clients.values()):
-            self._channels.take(session, channel)
-            await pace.keep()
-        self._channels.presence.forget(lambda gone: True, channel)
-
-    async def _note(self, target: Target, channel: str, added: ChannelGrant | None) -> None:
+    def _note(self, target: Target, channel: str, added: ChannelGrant | None) -> Deferred[None]:
         """Have the clients to come of a user or a token find a channel added, or taken (None)."""
         context = self._context
         if target.whole_user:
-            overlay = ChannelOverlay(context.clock.seconds(), added, self._until())
-            await context.engine.overlay_set(target.user, channel, overlay)
-        elif target.token:
-            await context.gate.change_channel(target.token, channel, added)
+            until = context.until_forgotten()
+            if added is not None and added.expires_at is not None:
+                until = min(until, added.expires_at)
+            overlay = ChannelOverlay(context.clock.seconds(), added, until)
+            return context.engine.overlay_set(target.user, channel, overlay)
+        if target.token:
+            changing = context.gate.change_channel(target.token, channel, added)
+            return Deferred.fromCoroutine(changing)
+        return succeed(None)
 
     # --- Connections -------------------------------------------------------------------------
 
@@ -241,45 +241,50 @@ class Backend:
         self._check_named(target)
         target = evolve(target, spared=frozenset(whitelist))
         at = math.inf if target.one else self._context.clock.seconds()
+        forgetting: Deferred[None] = succeed(None)
         if target.whole_user or target.anonymous:
-            await self._context.engine.grant_forget(target.user)
-        await self._send_away(target, disconnect, at)
-        if not disconnect.reconnect:
-            self._channels.presence.forget(target.means)
+            forgetting = self._context.engine.grant_forget(target.user)
+        await _noted(forgetting, partial(self._send_away, target, disconnect, at))
 
     async def logout(self, *, token: str = "", user: str = "") -> None:
         """End a token, or all tokens of a user: close the connections, refuse from now on."""
         if bool(token) == bool(user):
             raise Refused(107, "bad request: give either token or user")
-        at = self._context.clock.seconds()
-        if token:
-            end = self._context.gate.end_of(token) or at + TOMBSTONE
-            await self._context.engine.revoke_token(token_digest(token), end)
-            at = math.inf
-        else:
-            until = self._until()
-            here = self._context.hub.of_user(user)
-            for known in {s.token_digest for s in here if s.token_digest is not None}:
-                await self._context.engine.revoke_token(known, until)
-            await self._context.engine.revoke_user(user, until)
-        target = Target(user=user, token=token)
-        await self._send_away(target, Disconnect(3500), at)
-        self._channels.presence.forget(target.means)
+        now = self._context.clock.seconds()
+        revoking = self._revoke_token(token, now) if token else self._revoke_user(user)
+        target, at = Target(user=user, token=token), math.inf if token else now
+        await _noted(revoking, partial(self._send_away, target, Disconnect(3500), at))
+
+    def _revoke_token(self, token: str, now: float) -> Deferred[None]:
+        end = self._context.gate.end_of(token) or now + TOMBSTONE
+        return self._context.engine.revoke_token(token_digest(token), end)
+
+    def _revoke_user(self, user: str) -> Deferred[None]:
+        engine, until = self._context.engine, self._context.until_forgotten()
+        here = self._context.hub.of_user(user)
+        known = {each.token_digest for each in here if each.token_digest is not None}
+        revoking = [engine.revoke_token(token, until) for token in known]
+        revoking.append(engine.revoke_user(user, until))
+        done = gatherResults(revoking, consumeErrors=True)
+        return done.addCallbacks(lambda _: None, _first_cause)
 
     async def _send_away(self, target: Target, disconnect: Disconnect, at: float) -> None:
         """Close who is meant: who is here, and who is on the way by what was said up to ``at``."""
         self._channels.arrivals.note(target, disconnect, at)
         strangers = self._channels.arrivals.strangers_of(target)
         pace = self._context.share.pace()
-        for session in (*self._find(target), *strangers):
+        for session in (*clients_of(target, self._context.hub), *strangers):
             self._finish(session, disconnect)
             await pace.keep()
+        if not disconnect.reconnect:
+            self._channels.presence.forget(target.means)
 
     async def refresh(
         self, target: Target, *, expired: bool, expire_at: float | None, info: bytes | None
     ) -> None:
         """Change when a user's connections end, or what others learn of them."""
-        for session in self._find(target):
+        self._check_named(target)
+        for session in clients_of(target, self._context.hub):
             if expired:
                 self._finish(session, Disconnect(3005))
                 continue
@@ -355,35 +360,32 @@ class Backend:
             uptime=int(context.clock.seconds() - context.started_at),
         )
 
-    def _until(self) -> float:
-        """Give how long a change of a user's rights must be known: signed tokens may live long."""
-        if self._context.gate.tokens is not None:
-            return math.inf
-        return self._context.clock.seconds() + TOMBSTONE
-
     def _check_named(self, target: Target) -> None:
         if not target.named:
             raise Refused(107, "bad request: give user, client or session")
-
-    def _find(self, target: Target) -> list[Session]:
-        """Give the sessions that are meant. Raises Refused(107) if nobody is named."""
-        self._check_named(target)
-        hub = self._context.hub
-        if target.client:
-            found = [hub.clients[target.client]] if target.client in hub.clients else []
-        elif target.token:
-            found = list(hub.of_token(token_digest(target.token)))
-        elif target.user or target.anonymous:
-            found = list(hub.of_user(target.user))
-        else:
-            found = list(hub.clients.values())
-        return [session for session in found if target.means(session)]
 
 
 @lru_cache
 def _plain_options(history_size: int, history_ttl: float) -> PublishOptions:
     """Give the options of what is not published twice, which are nearly always the same."""
     return PublishOptions(history_size, history_ttl)
+
+
+async def _noted(
+    noting: Deferred[None], do: Callable[[], Coroutine[Deferred[Any], Any, None]]
+) -> None:
+    """Do here what the engine takes note of: at once, and for those who come meanwhile.
+
+    Raises what the engine fails with: that it cannot keep it changes nothing for those who are
+    here, but the caller has to know.
+    """
+    waits = not noting.called
+    await do()
+    try:
+        await noting
+    finally:
+        if waits:
+            await do()
 
 
 def _first_cause(failure: Failure) -> Failure:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
-from twisted_push.cms.grants import overlaid
+from twisted_push.cms.changes import overlaid
 from twisted_push.errors import Disconnect, Refused
 from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
@@ -114,7 +114,7 @@ class Channels:
             for channel, granted in (await self.granted(grant)).items():
                 if channel in session.subscriptions or channel in arrival.taken:
                     continue
-                subscription = Subscription(channel, Kind.GRANTED, granted.info, granted.data)
+                subscription = Subscription.granted(channel, granted)
                 try:
                     joined.append(await self.join(session, subscription, since.get(channel)))
                 except Refused as error:
@@ -143,9 +143,11 @@ class Channels:
     async def granted(self, grant: Grant) -> Mapping[str, ChannelGrant]:
         """Give the channels of a grant as the CMS changed them since it gave it."""
         channels = self._context.policy.granted_channels(grant)
-        if not grant.user:
-            return channels
-        return overlaid(channels, await self._context.engine.overlays(grant.user), grant)
+        if grant.user:
+            overlays = await self._context.engine.overlays(grant.user)
+            channels = overlaid(channels, overlays, grant)
+        now = self._context.clock.seconds()
+        return {name: each for name, each in channels.items() if not each.over(now)}
 
     async def regrant(
         self, session: Session, old: Grant, new: Grant, but_for: Container[str] = ()
@@ -157,6 +159,8 @@ class Channels:
         What it got by other ways stays, and what the CMS takes meanwhile is taken. Raises
         EngineUnavailable.
         """
+        if new.channels_said_at == old.channels_said_at:
+            return  # It was renewed, and nothing said of them.
         policy = self._context.policy
         before, after = policy.granted_channels(old), policy.granted_channels(new)
         left_out: list[tuple[str, Refused]] = []
@@ -173,8 +177,7 @@ class Channels:
                     continue
                 if channel in but_for:
                     continue
-                given = channels[channel]
-                subscription = Subscription(channel, Kind.GRANTED, given.info, given.data)
+                subscription = Subscription.granted(channel, channels[channel])
                 try:
                     joined = await self.join(session, subscription, wish=wish)
                 except Refused as error:
@@ -246,11 +249,15 @@ class Channels:
             self.given[session].append(joined)
             return
         recoverable = self._context.policy.namespace(subscription.channel).recover
+        missed = joined.recovered.publications if joined.recovered else ()
         frame = session.codec.subscribed(
-            subscription.channel, subscription.position, subscription.data, recoverable
+            subscription.channel,
+            _before(missed) or subscription.position,
+            subscription.data,
+            recoverable,
         )
         session.deliver(frame, subscription.channel)
-        for publication in joined.recovered.publications if joined.recovered else ():
+        for publication in missed:
             session.deliver(session.codec.publication(publication), subscription.channel)
         self.go_live(session, subscription)
         if session.state is State.CONNECTED:
@@ -372,3 +379,9 @@ def _latest(found: Recovered, since: StreamPosition) -> Recovered:
     if found.position == since:
         return evolve(found, publications=())
     return evolve(found, complete=bool(found.publications))
+
+
+def _before(publications: Sequence[Publication]) -> StreamPosition | None:
+    """Give where a client stands before it is given these; None if there are none."""
+    first = publications[0].position if publications else None
+    return None if first is None else StreamPosition(first.offset - 1, first.epoch)

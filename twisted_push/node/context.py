@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from importlib.metadata import PackageNotFoundError, version
 from uuid import uuid4
@@ -22,9 +23,15 @@ from twisted_push.session import Session
 from twisted_push.stats import SiteStats
 from twisted_push.wires import Wires
 
-__all__ = ["Context", "software_version"]
+__all__ = ["TOMBSTONE", "Context", "software_version"]
 
 _log = Logger()
+
+TOMBSTONE = 86400.0
+"""Seconds for which a token that was logged out is known as such; its CMS refuses it, too.
+
+A signed token that nobody else refuses is known until its own end.
+"""
 
 
 def software_version() -> str:
@@ -63,6 +70,10 @@ class Context:
     @started_at.default
     def _started_now(self) -> float:
         return self.clock.seconds()
+
+    def until_forgotten(self) -> float:
+        """Give how long a change of a user's rights must be known: signed tokens may live long."""
+        return math.inf if self.gate.tokens is not None else self.clock.seconds() + TOMBSTONE
 
     def watch(self, doing: Deferred[None]) -> None:
         """Let a call of the engine that nobody waits for fail with a line in the log."""

@@ -13,13 +13,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_push.cms.grants import token_digest
-from twisted_push.errors import Disconnect, EngineUnavailable, Refused
+from twisted_push.errors import Disconnect, EngineUnavailable, Overtaken, Refused
 from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
 from twisted_push.model import (
     ClientInfo,
     ClientRequest,
     ConnectRequest,
     Grant,
+    PresenceList,
     Publication,
     StreamPosition,
 )
@@ -31,6 +32,7 @@ from twisted_push.node.content import Content
 from twisted_push.node.context import Context
 from twisted_push.node.online import Online
 from twisted_push.node.renewals import EXPIRY_GRACE, Renewals
+from twisted_push.node.targets import Named
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
 from twisted_push.wheel import Wheel
@@ -230,7 +232,7 @@ class Node:
         session.state = State.CONNECTING
         with self.channels.arrivals.arriving(session, request.token) as arrival:
             try:
-                grant = await self.context.gate.authenticate(request)
+                grant = await self._identify(arrival, request)
             except Refused:
                 session.state = State.NEW  # It may try again before it is stale.
                 raise
@@ -239,16 +241,17 @@ class Node:
             self._admit(arrival, grant, request)
             try:
                 joined = await self.channels.join_granted(arrival, grant, since)
+                listed = await self.online.listed(grant.user)
             except EngineUnavailable as error:
                 _log.warn("{site}: {why}", site=self.context.name, why=error)
                 raise Disconnect(3004) from None
-        self._connected(session)
+        self._connected(session, listed)
         return Connected(grant, joined, frozenset(arrival.taken))
 
     async def refresh(self, session: Session, request: ConnectRequest) -> Grant:
         """Take a new token of a connected client. Raises as `connect`."""
         with self.channels.arrivals.arriving(session, request.token) as arrival:
-            grant = await self.context.gate.authenticate(request)
+            grant = await self._identify(arrival, request)
             if grant.user != session.user:
                 raise Disconnect(3500, "a token of another user")
             self.context.hub.remove(session)
@@ -258,6 +261,24 @@ class Node:
         self.content.refreshed(session)
         self.look_at(session)
         return grant
+
+    async def _identify(self, arrival: Arrival, request: ConnectRequest) -> Grant:
+        """Find out who a client is. Raises what `IAuthenticator.authenticate` fails with.
+
+        Whom a kick meant that came meanwhile is sent away by it; the CMS is asked once more about
+        others whose answer it beat: whom it spared, and who came after it to an older question.
+        """
+        try:
+            return await self.context.gate.authenticate(request)
+        except Overtaken as kick:
+            session = arrival.session
+            digest = token_digest(request.token) if request.token else None
+            client = Named(session.client, kick.user, session.secret, digest)
+            self.channels.arrivals.check_kick(arrival, client, kick.asked_at)
+        try:
+            return await self.context.gate.authenticate(request)
+        except Overtaken:
+            raise Disconnect(3004) from None
 
     def _admit(self, arrival: Arrival, grant: Grant, request: ConnectRequest) -> None:
         """Take in who a client is. Raises Disconnect if it was sent away meanwhile."""
@@ -270,11 +291,11 @@ class Node:
         self.channels.arrivals.admit(arrival, grant.issued_at)
         self.context.policy.check_connections(grant.user, len(self.context.hub.users[grant.user]))
 
-    def _connected(self, session: Session) -> None:
+    def _connected(self, session: Session, listed: PresenceList | None) -> None:
         session.state = State.CONNECTED
         session.connected_at = self.context.clock.seconds()
         self.context.stats.connects += 1
-        self.online.arrived(session)
+        self.online.arrived(session, listed)
         self.look_at(session)
 
     # --- Deadlines ---------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from twisted_push.interfaces import ICodec
 from twisted_push.jsontext import encode
-from twisted_push.model import Grant
+from twisted_push.model import Grant, PresenceList
 from twisted_push.node.context import Context
 from twisted_push.session import Session, State
 from twisted_push.wheel import Wheel
@@ -33,13 +33,21 @@ _BY_GRANT = 0
 _BY_CMS = 1  # What the CMS says at the moment beats a grant of the same moment.
 
 
+@frozen
+class _Said:
+    """Who may see a user, and when the CMS said so, by what."""
+
+    at: tuple[float, int]
+    users: frozenset[str]
+
+
 @define(eq=False)
 class _User:
-    """A user who is online: their clients, and who may see it, as the CMS said at ``said_at``."""
+    """A user who is online: their clients, who may see it, and what the CMS said of that last."""
 
     sessions: set[Session] = field(factory=set)
     seen_by: frozenset[str] = frozenset()
-    said_at: tuple[float, int] = (float("-inf"), _BY_GRANT)
+    said: _Said = _Said((float("-inf"), _BY_GRANT), frozenset())
 
 
 class Online:
@@ -69,15 +77,18 @@ class Online:
 
     # --- Who sees whom -----------------------------------------------------------------------
 
-    def see(self, user: str, seen_by: frozenset[str]) -> None:
-        """Let these users, and no others, see a user who is online.
+    async def see(self, user: str, seen_by: frozenset[str]) -> None:
+        """Let these users, and no others, see a user who is online, now or later.
 
-        It is forgotten when the user has left: whoever comes, comes with a grant. A grant that
-        is older than this, of another tab, does not change it.
+        A grant that is older than this does not change it. Raises EngineUnavailable.
         """
+        context = self._context
+        listed = PresenceList(context.clock.seconds(), seen_by, context.until_forgotten())
+        noting = context.engine.presence_list_set(user, listed)
         online = self._users.get(user)
         if online is not None:
-            self._take(user, online, seen_by, (self._context.clock.seconds(), _BY_CMS))
+            self._take(user, online, _in_list(listed))
+        await noting
 
     def tell_first(self, session: Session) -> None:
         """Tell a client that was let in just now whom of those that it may see is here.
@@ -92,20 +103,18 @@ class Online:
             state["more"] = len(visible) - MAX_FIRST
         session.deliver(session.codec.message(encode({"presenceState": state})))
 
-    def _take_grant(self, user: str, online: _User, grant: Grant | None) -> None:
-        """Let those see a user whom a grant names; the clock that signed a token may be fast."""
-        if grant is not None and grant.presence_to is not None:
-            at = min(grant.issued_at, self._context.clock.seconds())
-            self._take(user, online, grant.presence_to, (at, _BY_GRANT))
+    def _in_grant(self, grant: Grant | None) -> _Said | None:
+        """Give what a grant says of who sees its user; the clock that signed it may be fast."""
+        if grant is None or grant.presence_to is None:
+            return None
+        at = min(grant.issued_at, self._context.clock.seconds())
+        return _Said((at, _BY_GRANT), grant.presence_to)
 
-    def _take(
-        self, user: str, online: _User, seen_by: frozenset[str], said_at: tuple[float, int]
-    ) -> None:
-        """Let these users see one, unless the CMS said something else later."""
-        if said_at < online.said_at:
-            return
-        before, after = online.seen_by, seen_by - {user, ""}
-        online.seen_by, online.said_at = after, said_at
+    def _take(self, user: str, online: _User, *said: _Said | None) -> None:
+        """Let those see a user of whom the CMS said so last."""
+        online.said = max((*filter(None, said), online.said), key=lambda each: each.at)
+        before, after = online.seen_by, online.said.users - {user, ""}
+        online.seen_by = after
         self._hide(user, before - after)
         self._show(user, after - before)
 
@@ -124,8 +133,12 @@ class Online:
 
     # --- Coming and going --------------------------------------------------------------------
 
-    def arrived(self, session: Session) -> None:
-        """Take notice that a client was let in."""
+    async def listed(self, user: str) -> PresenceList | None:
+        """Give whom the CMS lets see a user, where it said so. Raises EngineUnavailable."""
+        return await self._context.engine.presence_list(user) if user else None
+
+    def arrived(self, session: Session, listed: PresenceList | None) -> None:
+        """Take notice that a client was let in; see `listed`."""
         user = session.user
         if not user:
             return
@@ -135,7 +148,7 @@ class Online:
             online = self._users[user] = _User()
         self._leaving.discard(user)
         online.sessions.add(session)
-        self._take_grant(user, online, session.grant)
+        self._take(user, online, self._in_grant(session.grant), _in_list(listed))
         if came:
             self._report(user, True)
 
@@ -143,7 +156,7 @@ class Online:
         """Take notice that a client has a new grant of the same user."""
         online = self._users.get(session.user)
         if online is not None:
-            self._take_grant(session.user, online, session.grant)
+            self._take(session.user, online, self._in_grant(session.grant))
 
     def left(self, session: Session) -> None:
         """Take notice that a session was finished."""
@@ -195,3 +208,7 @@ class Online:
         gate.hook.report(user, is_online)
         if gate.reports is not None:
             gate.reports.report(user, is_online)
+
+
+def _in_list(listed: PresenceList | None) -> _Said | None:
+    return None if listed is None else _Said((listed.at, _BY_CMS), listed.users)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Protocol
 
 from attrs import field, frozen
 
 from twisted_push.cms.grants import token_digest
+from twisted_push.hub import Hub
+from twisted_push.session import Session
 
-__all__ = ["Client", "Target", "keys_of"]
+__all__ = ["Client", "Named", "Target", "clients_of", "keys_of"]
 
 
 class Client(Protocol):
@@ -30,6 +32,16 @@ class Client(Protocol):
     @property
     def token_digest(self) -> bytes | None:
         """What its token is known by, if it had one."""
+
+
+@frozen
+class Named:
+    """A `Client` of which it is known who it would be."""
+
+    client: str
+    user: str
+    secret: str = field(repr=False)
+    token_digest: bytes | None = field(repr=False)
 
 
 @frozen
@@ -100,3 +112,17 @@ def keys_of(client: Client) -> tuple[Hashable, ...]:
         ("user", client.user),
         "everybody",
     )
+
+
+def clients_of(target: Target, hub: Hub[Session]) -> list[Session]:
+    """Give the clients that are here and meant."""
+    found: Iterable[Session]
+    if target.client:
+        found = [hub.clients[target.client]] if target.client in hub.clients else []
+    elif target.token:
+        found = hub.of_token(token_digest(target.token))
+    elif target.user or target.anonymous:
+        found = hub.of_user(target.user)
+    else:
+        found = hub.clients.values()
+    return [session for session in found if target.means(session)]

@@ -26,6 +26,7 @@ from twisted_push.model import (
     ChannelOverlay,
     ClientInfo,
     Grant,
+    PresenceList,
     Publication,
     PublishOptions,
     StreamPosition,
@@ -55,14 +56,17 @@ def test_all_is_there_again(again: Again, durability: str) -> None:
         expires_at=START + 500.0,
         client_refresh=True,
         raw=b"raw",
+        channels_at=START - 2.0,
     )
-    overlay = ChannelOverlay(START, ChannelGrant(b"x"), math.inf)
+    overlay = ChannelOverlay(START, ChannelGrant(b"x", expires_at=START + 9.0), math.inf)
     assert life.put(b"token", grant)
     life.put(b"gone", grant)
     run(life.engine.revoke_token(b"gone", math.inf))
     run(life.engine.revoke_user("w", START + DAY))
     run(life.engine.grant_forget("kicked"))
     run(life.engine.overlay_set("u", "c", overlay))
+    listed = PresenceList(START, frozenset({"v", "w"}), math.inf)
+    run(life.engine.presence_list_set("u", listed))
     life.put_content(b"content", channel="c", notify_on_leave=True, data=b"{}")
     before = life.history("a")
 
@@ -78,6 +82,7 @@ def test_all_is_there_again(again: Again, durability: str) -> None:
     assert not life.put(b"t", Grant("kicked", START))
     assert life.put(b"t", Grant("kicked", START + 1.0))
     assert run(life.engine.overlays("u")) == {"c": overlay}
+    assert run(life.engine.presence_list("u")) == listed
     content = life.claim(b"content", channel="c")
     assert content is not None
     assert (content.notify_on_leave, content.data) == (True, b"{}")

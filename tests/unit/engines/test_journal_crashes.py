@@ -27,6 +27,7 @@ from twisted_push.model import (
     ChannelOverlay,
     ContentToken,
     Grant,
+    PresenceList,
     Publication,
     PublishOptions,
 )
@@ -188,6 +189,10 @@ class Crashes(RuleBasedStateMachine):
         overlay = ChannelOverlay(self.now, ChannelGrant(b"2") if added else None, self.now + life)
         self.both("overlay_set", user, channel, overlay)
 
+    @rule(user=USERS, seen_by=st.frozensets(USERS), life=st.sampled_from([100.0, LIFE]))
+    def list_presence(self, user: str, seen_by: frozenset[str], life: float) -> None:
+        self.both("presence_list_set", user, PresenceList(self.now, seen_by, self.now + life))
+
     @rule(token=TOKENS, channel=CHANNELS)
     def put_content(self, token: bytes, channel: str) -> None:
         self.both("content_put", token, ContentToken(channel, self.now + 100.0), 10)
@@ -249,8 +254,9 @@ class Crashes(RuleBasedStateMachine):
                     found, expected = self.both("grant_valid", token, Grant(user, self.now - age))
                     assert found is expected
         for user in "uv":
-            found, expected = self.both("overlays", user)
-            assert found == expected
+            for what in ("overlays", "presence_list"):
+                found, expected = self.both(what, user)
+                assert found == expected
 
     def teardown(self) -> None:
         self.life.stop()

@@ -141,10 +141,21 @@ async def test_a_subscription_of_the_cms_ends_when_it_says(make_world: Worlds) -
         limits={"ping_interval": 1000.0, "pong_timeout": 1000.0},
     )
     tab = world.user("alice")
-    await world.node.backend.subscribe(ALICE, "x", ChannelGrant(), expires_at=NOW + 10)
-    world.advance(40)
+    await world.node.backend.subscribe(ALICE, "x", ChannelGrant(expires_at=NOW + 10))
+    world.advance(5)
+    late = world.user("alice")
+    assert "x" in late.session.subscriptions
+    world.advance(35)
     await world.publish("x", 1)
-    assert tab.published() == []
+    assert tab.published() == late.published() == []
+    assert "x" not in world.user("alice").session.subscriptions
+
+
+async def test_what_a_grant_has_is_there_when_the_end_is_over(make_world: Worlds) -> None:
+    world: World = await make_world()
+    await world.node.backend.subscribe(ALICE, "x", ChannelGrant(expires_at=NOW + 10))
+    world.advance(40)
+    assert "x" in world.user("alice", channels=["x"]).session.subscriptions
 
 
 # --- Publications ----------------------------------------------------------------------------
@@ -409,6 +420,41 @@ async def test_nothing_is_delivered_after_the_end(make_world: Worlds, how: str) 
     assert slow.published() == []
 
 
+@pytest.mark.parametrize("how", ["kick", "logout token", "logout user", "channel"])
+async def test_the_word_of_the_cms_counts_though_it_cannot_be_kept(
+    make_world: Worlds, how: str
+) -> None:
+    """As with a full disk: those who are here do not wait for room."""
+    world: World = await make_world()
+    token = sign(sub="alice", channels=["a"])
+    tab = world.connected(token=token)
+    for name in ("grant_forget", "revoke_token", "revoke_user", "overlay_set"):
+        world.engine.broken[name] = OutcomeUnknown()
+    taking = world.node.backend.unsubscribe(ALICE, "a")
+    with pytest.raises(OutcomeUnknown):
+        await (taking if how == "channel" else end_by(world, how, token))
+    taking.close()
+    await world.publish("a", "after")
+    assert tab.published() == []
+    assert tab.code == {"kick": 3503, "channel": None}.get(how, 3500)
+
+
+async def test_the_word_of_the_cms_does_not_wait_for_the_disk(make_world: Worlds) -> None:
+    world: World = await make_world()
+    tab, other = world.user("alice"), world.user("alice")
+    world.engine.hold.update({"overlay_set", "revoke_user", "revoke_token", "presence_list_set"})
+    given = later(world.node.backend.subscribe(ALICE, "x", ChannelGrant()))
+    assert "x" in tab.session.subscriptions
+    seen = later(world.node.online.see("alice", frozenset({"bob"})))
+    assert "alice" in world.node.online._visible["bob"]
+    ended = later(world.node.backend.logout(user="alice"))
+    assert (tab.code, other.code) == (3500, 3500)
+    assert [each.done for each in (given, seen, ended)] == [False] * 3
+    while world.engine.held:
+        world.engine.release()
+    assert [each.done for each in (given, seen, ended)] == [True] * 3
+
+
 async def test_a_logout_finds_who_came_while_the_engine_noted_it(make_world: Worlds) -> None:
     world: World = await make_world()
     token = sign(sub="alice")
@@ -519,10 +565,28 @@ async def test_a_channel_that_the_cms_gives_can_be_recovered(make_world: Worlds)
 async def test_the_cms_gives_a_channel_and_what_was_missed(make_world: Worlds) -> None:
     world: World = await make_world()
     first = await world.publish("news:a", 1)
-    await world.publish("news:a", 2)
+    for number in (2, 3):
+        await world.publish("news:a", number)
     tab = world.user("alice")
-    await world.node.backend.subscribe(ALICE, "news:a", ChannelGrant(), since=first.position)
-    assert tab.published() == [2]
+    await world.node.backend.subscribe(ALICE, "news:a", ChannelGrant(), first.position)
+    assert tab.published() == [2, 3]
+    # Where the client is cut off between two of them, it comes back from the last that it has.
+    pushes = [each["push"] for each in tab.new()]
+    assert [(each.get("subscribe") or each["pub"])["offset"] for each in pushes] == [1, 2, 3]
+
+
+async def test_the_cms_gives_a_channel_from_a_position_that_nobody_knows(
+    make_world: Worlds,
+) -> None:
+    world: World = await make_world()
+    last = (await world.publish("news:a", 1)).position
+    tab = world.user("alice")
+    await world.node.backend.subscribe(ALICE, "news:a", ChannelGrant(), StreamPosition(0, "other"))
+    [push] = tab.new()
+    assert (push["push"]["subscribe"]["offset"], push["push"]["subscribe"]["epoch"]) == (
+        last.offset,
+        last.epoch,
+    )
 
 
 async def test_a_channel_is_given_to_one_client_alone(make_world: Worlds) -> None:

@@ -275,8 +275,52 @@ async def test_a_kick_beats_the_answer_of_the_cms(make_world: Worlds) -> None:
     tab.send("connect", token="opaque")
     await world.node.backend.disconnect(Target(user="7"), Disconnect(3503))
     world.cms.reply({"result": {"user": "7"}})
-    assert tab.code == 3500
+    assert tab.code == 3503
     assert world.context.hub.clients == {}
+    assert not world.cms.open
+
+
+async def test_who_is_kicked_meanwhile_is_told_what_the_others_are(make_world: Worlds) -> None:
+    """To come back, for instance; and all who wait for the answer, and nobody else."""
+    world: World = await make_world(callback=True)
+    tabs = [world.tab() for _ in range(3)]
+    for tab in tabs:
+        tab.send("connect", token="opaque")
+    await world.node.backend.disconnect(Target(user="8"), Disconnect(4000, "others"))
+    await world.node.backend.disconnect(Target(user="7"), Disconnect(3011))
+    world.cms.reply({"result": {"user": "7"}})
+    assert [tab.code for tab in tabs] == [3011] * 3
+    assert not world.cms.open
+
+
+async def test_whom_a_kick_spares_is_asked_about_again(make_world: Worlds) -> None:
+    """What the CMS said of a moment before the kick lets nobody in."""
+    world: World = await make_world(callback=True)
+    spared, kicked = world.tab(), world.tab()
+    for tab in (spared, kicked):
+        tab.send("connect", token="opaque")
+    whitelist = [spared.session.client]
+    await world.node.backend.disconnect(Target(user="7"), Disconnect(3503), whitelist)
+    world.clock.advance(0.5)
+    world.cms.reply({"result": {"user": "7", "channels": ["old"]}})
+    assert (spared.code, kicked.code) == (None, 3503)
+    assert spared.new() == []
+    world.cms.reply({"result": {"user": "7", "channels": ["new"]}})
+    [reply] = spared.new()
+    assert set(reply["connect"]["subs"]) == {BROADCAST, "new"}
+
+
+async def test_who_is_kicked_again_and_again_comes_back(make_world: Worlds) -> None:
+    world: World = await make_world(callback=True)
+    tab = world.tab()
+    tab.send("connect", token="opaque")
+    for _ in range(2):
+        whitelist = [tab.session.client]
+        await world.node.backend.disconnect(Target(user="7"), Disconnect(3503), whitelist)
+        world.clock.advance(0.5)
+        world.cms.reply({"result": {"user": "7"}})
+    assert tab.code == 3004
+    assert not world.cms.open
 
 
 @pytest.mark.parametrize("what", [{"user": "7"}, {"token": "opaque"}])

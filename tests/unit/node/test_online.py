@@ -420,7 +420,7 @@ async def test_one_who_sees_nobody_is_told_nothing(make_site: Sites) -> None:
     watcher = site.tab_of("2", kind="centrifugal")
     assert watcher.first == []
     page = site.tab_of("3")
-    site.online.see("3", frozenset())
+    await site.online.see("3", frozenset())
     assert site.tab_of("2-b", kind="centrifugal").first == []
     page.leave()
 
@@ -455,7 +455,7 @@ async def test_of_very_many_a_client_is_told_the_number(
 async def test_nobody_is_let_see_as_the_anonymous_user(make_site: Sites) -> None:
     site = await make_site()
     page = site.tab_of("3")
-    site.online.see("3", frozenset({"", "2"}))
+    await site.online.see("3", frozenset({"", "2"}))
     anonymous = site.tab_of("0-a", kind="centrifugal")
     assert anonymous.first == []
     page.leave()
@@ -471,10 +471,10 @@ async def test_the_cms_changes_who_sees_a_user(make_site: Sites) -> None:
     site.sees("3", "2")
     old, new = site.tab_of("2"), site.tab_of("4")
     page = site.tab_of("3")
-    site.online.see("3", frozenset({"4"}))
+    await site.online.see("3", frozenset({"4"}))
     assert old.told == [("3", "online"), ("3", "offline")]
     assert new.told == [("3", "online")]
-    site.online.see("3", frozenset({"4"}))
+    await site.online.see("3", frozenset({"4"}))
     page.leave()
     site.pass_grace()
     assert old.told == [("3", "online"), ("3", "offline")]
@@ -486,8 +486,8 @@ async def test_the_last_word_of_the_cms_counts(make_site: Sites) -> None:
     site.sees("3", "2")
     old, new = site.tab_of("2"), site.tab_of("4")
     pages = [site.tab_of("3-a")]
-    site.online.see("3", frozenset())
-    site.online.see("3", frozenset({"4"}))
+    await site.online.see("3", frozenset())
+    await site.online.see("3", frozenset({"4"}))
     pages.append(site.tab_of("3-b"))  # What was asked at the same moment may be older.
     assert (old.told, new.told) == ([("3", "online"), ("3", "offline")], [("3", "online")])
     for page in pages:
@@ -501,7 +501,7 @@ async def test_it_may_change_within_the_grace(make_site: Sites) -> None:
     site.sees("3", "2")
     old, new = site.tab_of("2"), site.tab_of("4")
     site.tab_of("3").leave()
-    site.online.see("3", frozenset({"4"}))
+    await site.online.see("3", frozenset({"4"}))
     assert (old.told, new.told) == ([("3", "online"), ("3", "offline")], [("3", "online")])
     site.pass_grace()
     assert old.told == new.told == [("3", "online"), ("3", "offline")]
@@ -511,21 +511,42 @@ async def test_nobody_sees_a_user_any_more(make_site: Sites) -> None:
     site = await make_site()
     site.sees("3", "2")
     watcher, page = site.tab_of("2"), site.tab_of("3")
-    site.online.see("3", frozenset())
+    await site.online.see("3", frozenset())
     assert watcher.told == [("3", "online"), ("3", "offline")]
     page.leave()
     site.pass_grace()
     assert watcher.told == [("3", "online"), ("3", "offline")]
 
 
-async def test_what_the_cms_says_of_one_who_is_not_online_is_not_kept(make_site: Sites) -> None:
+async def test_what_the_cms_says_of_one_who_is_not_online_is_kept(make_site: Sites) -> None:
+    """The answer that lets the user in may be an older one."""
     site = await make_site()
+    old, new = site.tab_of("2"), site.tab_of("4")
+    site.sees("3", "2")
+    site.tab_of("3").leave()
+    site.pass_grace()
+    assert old.told == [("3", "online"), ("3", "offline")]
+    await site.online.see("3", frozenset({"4"}))
+    assert site.online.count() == 2
+    for _ in range(2):
+        site.tab_of("3").leave()
+        site.pass_grace()
+    assert len([each for each in site.cms_table.asked if b"authenticate" in each.body]) == 3
+    assert old.told == [("3", "online"), ("3", "offline")]
+    assert new.told == [("3", "online"), ("3", "offline")] * 2
+
+
+async def test_a_newer_answer_beats_what_was_kept(make_site: Sites) -> None:
+    site = await make_site()
+    old, new = site.tab_of("2"), site.tab_of("4")
     for user in ("3", ""):
-        site.online.see(user, frozenset({"2"}))
-    assert site.online.count() == 0
-    watcher = site.tab_of("2")
-    site.tab_of("3")
-    assert watcher.told == []
+        await site.online.see(user, frozenset({"2"}))
+    site.advance(TICK)
+    site.sees("3", "4")
+    site.tab_of("3").leave()
+    site.tab_of("0-a").leave()
+    assert (old.told, new.told) == ([], [("3", "online")])
+    site.pass_grace()
 
 
 async def test_a_newer_grant_replaces_what_the_cms_said(make_site: Sites) -> None:
@@ -533,7 +554,7 @@ async def test_a_newer_grant_replaces_what_the_cms_said(make_site: Sites) -> Non
     first, second, third = (site.tab_of(uid) for uid in ("2", "4", "5"))
     site.sees("3", "2")
     pages = [site.tab_of("3-a")]
-    site.online.see("3", frozenset({"4"}))
+    await site.online.see("3", frozenset({"4"}))
     site.advance(TICK)
     site.sees("3", "5")
     pages.append(site.tab_of("3-b"))
@@ -551,7 +572,7 @@ async def test_a_grant_that_was_kept_does_not(make_site: Sites) -> None:
     site.sees("3", "2")
     page = site.tab_of("3")
     site.advance(TICK)
-    site.online.see("3", frozenset())
+    await site.online.see("3", frozenset())
     site.advance(TICK)
     page.leave()
     page = site.tab_of("3")
@@ -583,7 +604,7 @@ async def test_a_grant_that_says_nothing_of_it_changes_nothing() -> None:
     world.user("3", presence_to=["2"])
     world.user("3", iat=NOW + 1)
     assert watcher.told == [("3", "online")]
-    world.node.online.see("3", frozenset({"4"}))
+    await world.node.online.see("3", frozenset({"4"}))
     world.user("3", iat=NOW + 2)
     assert watcher.told == [("3", "online"), ("3", "offline")]
     assert other.told == [("3", "online")]
@@ -599,7 +620,7 @@ async def test_a_token_signed_by_a_fast_clock_does_not_outlast_the_word_of_the_c
     site = await make_site()
     watcher = site.tab_of("2")
     tab = site.connected(token=sign(sub="3", iat=int(site.clock.seconds()) + 5))
-    site.online.see("3", frozenset({"2"}))
+    await site.online.see("3", frozenset({"2"}))
     tab.leave()
     site.pass_grace()
     assert watcher.told == [("3", "online"), ("3", "offline")]
@@ -788,7 +809,8 @@ class ModelUser:
 class Play:
     """A site and what it should do, side by side.
 
-    Of each token the CMS is asked once: what it said then is kept, and counts as said then.
+    Of each token the CMS is asked once: what it said then is kept, and counts as said then. So
+    does what it said last of a user in ``lists``.
     """
 
     def __init__(self) -> None:
@@ -798,6 +820,7 @@ class Play:
         self.users: dict[str, ModelUser] = {}
         self.grants: dict[str, tuple[float, bool, frozenset[str]]] = {}
         self.expected: dict[Page, dict[str, list[str]]] = {}
+        self.lists: dict[str, tuple[float, bool, frozenset[str]]] = {}
         self.reports: dict[str, list[str]] = {}
         self.failing = False
 
@@ -815,7 +838,8 @@ class Play:
         known.tabs += 1
         self.expected[page] = {}
         self.tabs.append((page, user))
-        self.say(user, known, grant)
+        listed = [self.lists[user]] if came and user in self.lists else []
+        self.say(user, known, *listed, grant)
         if came:
             self.reports.setdefault(user, []).append("online")
         visible = sorted(name for name, each in self.users.items() if user in each.watchers(name))
@@ -830,13 +854,14 @@ class Play:
         known.gone_at = self.now + GRACE
 
     def see(self, user: str, seen_by: frozenset[str]) -> None:
-        self.site.online.see(user, seen_by)
+        run(self.site.online.see(user, seen_by))
+        self.lists[user] = said = (self.now, True, seen_by)
         if user in self.users:
-            self.say(user, self.users[user], (self.now, True, seen_by))
+            self.say(user, self.users[user], said)
 
-    def say(self, user: str, known: ModelUser, said: tuple[float, bool, frozenset[str]]) -> None:
+    def say(self, user: str, known: ModelUser, *said: tuple[float, bool, frozenset[str]]) -> None:
         before = known.watchers(user)
-        known.said.append(said)
+        known.said.extend(said)
         after = known.watchers(user)
         self.tell(user, before - after, "offline")
         self.tell(user, after - before, "online")

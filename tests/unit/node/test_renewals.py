@@ -21,6 +21,7 @@ from twisted_push.node.targets import Target
 Worlds = Any
 
 LIFE = 1000.0
+DAY = 86400.0
 STALE = 300.0
 REFRESH = {"refresh_url": "http://cms.test/refresh"}
 QUIET = {"pong_timeout": 1e6, "max_commands_per_second": 0}
@@ -64,6 +65,13 @@ def until_asked(world: World) -> None:
 def told(tab: Tab) -> list[dict[str, Any]]:
     """Give what a client was told lately, but for pings."""
     return [each["push"] for each in tab.new() if each]
+
+
+def notifications(tab: Tab) -> list[tuple[str, str]]:
+    """Give whom a client was told of that came or went."""
+    data = [each["push"]["message"]["data"] for each in tab.everything if "push" in each]
+    found = [each["presenceNotification"] for each in data if "presenceNotification" in each]
+    return [(each["uid"], each["event"]) for each in found]
 
 
 def channels(tab: Tab) -> set[str]:
@@ -199,7 +207,7 @@ async def test_the_cms_says_no(make_world: Worlds, answer: object, code: int) ->
     world.cms.answer = {"disconnect": {"code": 3500}}
     again = world.tab()
     again.send("connect", token="t")
-    assert asked(world) == before + (code != 4001)
+    assert (asked(world), again.code) == (before + 1, 3500)
 
 
 async def test_a_logout_beats_a_renewal_that_is_under_way(make_world: Worlds) -> None:
@@ -234,6 +242,97 @@ async def test_a_kick_that_spares_a_client_and_a_renewal_under_way(make_world: W
     assert asked(world) == 3
     assert spared.session.grant is not None
     assert spared.session.grant.expires_at == NOW + 9 * LIFE
+
+
+# --- What the CMS says nothing of ------------------------------------------------------------
+
+
+def silent(**said: Any) -> dict[str, Any]:
+    return {"result": {"expire_at": int(NOW + 9 * LIFE), **said}}
+
+
+@pytest.mark.parametrize("by", ["client", "session"])
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_channel_that_was_taken_from_one_client(
+    make_world: Worlds, by: str, named: bool
+) -> None:
+    """It comes back if the CMS names it again, and not by itself."""
+    world = await make(make_world, grant("alice", "news", "secret"), **REFRESH)
+    tab, other = come(world), come(world)
+    client = Target(client=tab.session.client)
+    target = client if by == "client" else Target(session=tab.session.secret)
+    await world.node.backend.unsubscribe(target, "secret")
+    world.cms.answer = silent(channels=["secret", "news"]) if named else silent()
+    at(world, LIFE)
+    await world.publish("secret", "after")
+    assert channels(tab) == ({"news", "secret"} if named else {"news"})
+    assert tab.published() == (["after"] if named else [])
+    assert other.published() == ["after"]
+
+
+async def test_who_sees_a_user_is_what_the_cms_said_last(make_world: Worlds) -> None:
+    world = await make(make_world, grant("bob", life=None), **REFRESH)
+    bob = come(world, "of-bob")
+    world.cms.answer = grant("alice", presence_to=["bob"])
+    come(world)
+    await world.node.online.see("alice", frozenset())
+    expected = [("alice", "online"), ("alice", "offline")]
+    assert notifications(bob) == expected
+    world.cms.answer = silent()
+    at(world, LIFE)
+    assert asked(world) == 3
+    assert notifications(bob) == expected
+    world.cms.answer = {"result": {"presence_to": ["bob"]}}
+    at(world, 9 * LIFE)
+    assert notifications(bob) == [*expected, ("alice", "online")]
+
+
+async def test_what_the_cms_said_outlives_the_time_for_which_it_is_noted(
+    make_world: Worlds,
+) -> None:
+    callback = {**REFRESH, "grant_ttl": 10 * DAY}
+    world: World = await make_world(callback=callback, limits=QUIET, token_secret="")
+    world.cms.answer = grant("bob", life=None)
+    bob = come(world, "of-bob")
+    world.cms.answer = grant("alice", "news", "secret", presence_to=["bob"], life=DAY)
+    tab = come(world)
+    await world.node.online.see("alice", frozenset())
+    await world.node.backend.unsubscribe(Target(user="alice"), "secret")
+    world.cms.answer = {"result": {"expire_at": int(NOW + 3 * DAY)}}
+    for _ in range(26):
+        world.clock.advance(3600.0)
+    tab.leave()
+    world.advance(11)
+    assert channels(come(world)) == {"news"}
+    assert notifications(bob) == [("alice", "online"), ("alice", "offline")]
+
+
+async def test_what_others_learn_of_a_client_stays(make_world: Worlds) -> None:
+    world = await make(make_world, grant("alice", "news", info={"name": "A"}), **REFRESH)
+    tab = come(world)
+    await world.node.backend.refresh(
+        Target(user="alice"), expired=False, expire_at=None, info=b'{"name":"B"}'
+    )
+    world.cms.answer = silent()
+    at(world, LIFE)
+    for page in (tab, come(world)):
+        assert page.session.grant is not None
+        assert page.session.grant.info == b'{"name":"B"}'
+
+
+async def test_nothing_of_one_user_is_another_ones(make_world: Worlds) -> None:
+    alice = grant("alice", "news", info={"a": 1}, meta={"b": 2}, presence_to=["carol"])
+    world = await make(make_world, alice, **REFRESH)
+    tab = come(world)
+    world.cms.answer = silent(user="bob")
+    at(world, LIFE)
+    assert tab.code == 3014
+    again = come(world)
+    assert asked(world) == 2
+    assert (again.session.user, channels(again)) == ("bob", set())
+    found = again.session.grant
+    assert found is not None
+    assert (found.info, found.raw, found.presence_to) == (None, None, None)
 
 
 # --- Nobody can say --------------------------------------------------------------------------

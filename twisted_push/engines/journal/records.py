@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen
 
 from twisted_push.engines.facts import Kind
 from twisted_push.history import Kept
-from twisted_push.model import ChannelOverlay, ContentToken, Grant, StreamPosition
+from twisted_push.model import ChannelOverlay, ContentToken, Grant, PresenceList, StreamPosition
 
 __all__ = [
     "Batch",
@@ -49,6 +49,7 @@ _DECODERS: Mapping[Kind, tuple[Any, Any]] = {
         (Kind.OVERLAY, tuple[str, str], ChannelOverlay),
         (Kind.CONTENT_TOKEN, bytes, ContentToken),
         (Kind.ANSWER, bytes, StreamPosition | None),
+        (Kind.PRESENCE_LIST, str, PresenceList),
     )
 }
 
