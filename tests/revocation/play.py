@@ -59,7 +59,8 @@ class Play:
         random.seed(seed)  # The server's own jitter.
         self.log: list[str] = []
         self.judge = Judge()
-        self.site = Site(self.random.choice(["connect", "nodejs"]), self.judge.sent)
+        renewal = self.random.choice(["refresh", ""])
+        self.site = Site(self.random.choice(["connect", "nodejs"]), self.judge.sent, renewal)
         self.cms = self.site.cms
         self.timeline = self.site.timeline
         self.engine = self.site.engine
@@ -279,11 +280,16 @@ class Play:
             question.answer({"result": {}})
         else:
             user = _user_of(question.said["token"])
-            channels = [f"q:{question.number}", "news:g", "plain"]
-            end = {}
+            whole: dict[str, Any] = {
+                "user": user,
+                "channels": [f"q:{question.number}", "news:g", "plain"],
+            }
+            if question.path == "refresh" and self.random.random() < 0.5:
+                whole = {}  # All is as it was.
             if self.expiring:
-                end = {"expire_at": int(self.site.clock.seconds()) + self.random.randrange(2, 9)}
-            question.answer({"result": {"user": user, "channels": channels, **end}})
+                end = int(self.site.clock.seconds()) + self.random.randrange(2, 9)
+                whole["expire_at"] = end
+            question.answer({"result": whole})
 
     def _say_as_drupal(self, question: Question, said: str) -> None:
         token = question.said["authToken"]

@@ -366,15 +366,19 @@ def _make_clock() -> Clock:
 class Site(World):
     """A node whose CMS is a `HeldCms`, asked in either dialect; for pages of both dialects.
 
+    ``renewal``: where it is asked whether a grant still holds, if not by the question of the
+    beginning.
     Its fan-out never serves more than one client at a time.
     """
 
     cms: Any
     make_clock = staticmethod(_make_clock)
 
-    def __init__(self, dialect: str, sent: Callable[[Page, Told], None]) -> None:
+    def __init__(self, dialect: str, sent: Callable[[Page, Told], None], renewal: str = "") -> None:
         self.cms_class = HeldCms  # type: ignore[assignment]
         urls = {"subscribe_url": "http://cms.test/subscribe"} if dialect == "connect" else {}
+        if urls and renewal:
+            urls["refresh_url"] = f"http://cms.test/{renewal}"
         super().__init__(
             callback={
                 "url": "http://cms.test/connect",
