@@ -79,7 +79,10 @@ export interface Options {
   url?: string;
   /** What the page presents. Without it: attribute `data-push-token`. */
   token?: string;
-  /** Gives a token, if there is none or its time is over. */
+  /**
+   * Gives a token, if there is none or its time is over. With this alone tabs do not share a
+   * connection: give `identity`, too.
+   */
   getToken?: () => string | Promise<string>;
   /** For the CMS, with the token. */
   data?: unknown;
@@ -87,11 +90,14 @@ export interface Options {
   positions?: Record<string, Position>;
   /** Those that may be used, the best first. */
   transports?: Transport[];
-  /** One connection for all tabs of this login, where the browser can. Default: true. */
+  /**
+   * One connection for all tabs of this login, where the browser can and the page has a token or an
+   * identity. Default: true.
+   */
   share?: boolean;
   /**
-   * Whose login this is, if tokens of one login differ. Tabs share a connection only if this is the
-   * same, or without it the token.
+   * Whose login this is, if tokens of one login differ or there is none at hand. Tabs share a
+   * connection only if this is the same, or without it the token. Those that have neither do not.
    */
   identity?: string;
   /** Seconds after which a tab in the background gives up its connection. Default: never. */

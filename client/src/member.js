@@ -72,10 +72,10 @@ export class Member {
 
   /** Begin to share: true if this browser can. */
   async #enter(id) {
-    const { url, identity, token = "", data } = this.#page;
+    const { url, identity, token, data } = this.#page;
     try {
       // Tabs with another version of this script have a hub of their own.
-      const who = JSON.stringify([VERSION, url, identity === undefined, identity ?? token, data]);
+      const who = JSON.stringify([VERSION, url, !identity, identity || token, data]);
       const name = `twisted_push ${await digest(who)}`;
       const alive = new Promise((resolve) => { this.#release = resolve; });
       await new Promise((resolve, reject) => {

@@ -46,16 +46,17 @@ function canShare() {
 
 export function connect(options = {}) {
   const { getToken, identity, share = true, transports = [...TRANSPORTS.keys()] } = options;
-  const known = transports.filter((name) => TRANSPORTS.has(name));
-  if (!known.length) throw new TypeError("transports: none that is known");
+  const usable = transports.filter((name) => TRANSPORTS.has(name));
+  if (!usable.length) throw new TypeError("transports: none that is known");
   const token = options.token ?? (getToken ? undefined : attribute("data-push-token"));
-  const unknown = getToken && (identity ?? token) === undefined;
+  // Else nobody knows whose login it is: a cookie may say it to the CMS.
+  const known = identity || token;
   return new Tab({
     ...options,
     url: addressOf(options.url),
     token,
     positions: options.positions ?? positionsOf(attribute("data-push-positions")),
-    transports: known,
-    share: share && canShare() && !unknown,
+    transports: usable,
+    share: share && known && canShare(),
   });
 }

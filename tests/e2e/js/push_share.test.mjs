@@ -60,6 +60,19 @@ test("other logins, other servers and other data do not share", async () => {
   assert.equal(browser.sockets.length, 8);
 });
 
+test("whose login it is nobody knows without a token and an identity: a cookie may say it", async () => {
+  for (const options of [{}, { token: "" }, { token: "", identity: "" }, { identity: undefined }]) {
+    const browser = new Browser();
+    for (let each = 0; each < 2; each += 1) browser.tab().connect(options);
+    await gather(browser);
+    assert.deepEqual([browser.sockets.length, browser.posted], [2, []]);
+  }
+  const browser = new Browser();
+  for (let each = 0; each < 2; each += 1) browser.tab().connect({ identity: "session-1" });
+  await gather(browser);
+  assert.equal(browser.sockets.length, 1);
+});
+
 test("another version of the script does not share", async () => {
   const browser = await tabs(1);
   const other = browser.tab({ replace: ['"0.1.0"', '"0.2.0"'] });
