@@ -15,10 +15,23 @@ import { bundle } from "./bundle.mjs";
 const here = (path) => new URL(path, import.meta.url);
 const EXPORTS = "export const { connect, version } = Push;\nexport default Push;\n";
 
+// Those that are frequent in the script come first: such text compresses well.
+const LETTERS = "tsienhorabcdlfupwgkmvySjMTODCPNJAxEIUGLRBHFWqzQVXYK";
 // Names by which the parts know each other. They are in no message, to the server or to other tabs.
-const INTERNAL = new RegExp(`^(${["auth", "beat", "begin", "begun", "check", "drop", "excused",
-  "failed", "fetchToken", "hear", "joined", "link", "live", "others", "pinged", "polls", "present",
-  "presented", "say", "stop", "tabs", "take", "tell", "waiting", "wake", "watch", "wire"].join("|")})$`);
+const INTERNAL = new RegExp(`^(${["auth", "beat", "begin", "begun", "check", "closed", "drop",
+  "end", "excused", "failed", "fetch", "hear", "joined", "link", "live", "others", "pinged", "polls",
+  "present", "presented", "say", "sent", "stop", "tabs", "take", "tell", "waiting", "wake", "watch",
+  "wire"].join("|")})$`);
+
+/** A private name is known in its class alone, so each class has the short ones anew. */
+function shorten(code) {
+  const [before, ...classes] = code.split(/(?=\bclass \w+\{)/);
+  return before + classes.map((body) => {
+    const names = [...new Set(body.match(/#[\w$]+/g))];
+    if (names.length > LETTERS.length) throw new Error("more private names than letters");
+    return body.replace(/#[\w$]+/g, (name) => `#${LETTERS[names.indexOf(name)]}`);
+  }).join("");
+}
 
 const source = bundle();
 const { version } = JSON.parse(readFileSync(here("package.json"), "utf8"));
@@ -26,7 +39,7 @@ if (!source.includes(`const VERSION = "${version}";`)) {
   throw new Error(`src/helpers.js is not of version ${version}`);
 }
 const banner = `/*! twisted_push ${version}, MIT license, made of client/src */`;
-const { code } = await minify(source, {
+const minified = await minify(source, {
   ecma: 2020,
   // What is smaller when it is compressed, and not what is shorter: hence no sequences.
   compress: { passes: 3, sequences: false, pure_getters: true, unsafe_arrows: true },
@@ -34,6 +47,7 @@ const { code } = await minify(source, {
   mangle: { properties: { regex: INTERNAL, builtins: true } },
   format: { comments: false, preamble: banner, ascii_only: true },
 });
+const code = shorten(minified.code);
 const served = { "push.js": `${code}\n`, "push.mjs": `${code}\n${EXPORTS}` };
 
 for (const [name, text] of Object.entries(served)) {

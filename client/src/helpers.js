@@ -42,19 +42,19 @@ export async function digest(text) {
 }
 
 export function hidden() {
-  return typeof document === "object" && document.visibilityState === "hidden";
+  return globalThis.document?.visibilityState === "hidden";
 }
 
 export function offline() {
-  return typeof navigator === "object" && navigator.onLine === false;
+  return globalThis.navigator?.onLine === false;
 }
 
 /** Listen to events of the window, if there is one; give what ends that. */
 export function onWindow(events) {
   const ending = new AbortController();
-  if (typeof addEventListener === "function") {
-    const { signal } = ending;
-    for (const [name, act] of Object.entries(events)) addEventListener(name, act, { signal });
+  const { signal } = ending;
+  for (const [name, act] of Object.entries(events)) {
+    globalThis.addEventListener?.(name, act, { signal });
   }
   return () => ending.abort();
 }

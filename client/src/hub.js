@@ -17,6 +17,8 @@ export class Hub {
   #at = new Map(); // channel: position up to which all was told
   #recent = new Map(); // channel: its latest publications
   #due = new Set(); // channels that are yet to be had, before it is connected
+  #behind = []; // [tab, channel, place] of those that wait for what they missed
+  #aside; // the hub that brings it
   #online = new Set();
   #asked; // positions that were given to the server
   #client; // the server's id of the connection
@@ -31,6 +33,7 @@ export class Hub {
 
   stop() {
     this.link.stop();
+    this.#aside?.stop();
     for (const unwatch of this.tabs.values()) unwatch();
   }
 
@@ -47,7 +50,7 @@ export class Hub {
   begun(result) {
     this.#client = result.client;
     this.#online.clear();
-    this.#tell({ type: "online", users: [] });
+    this.#tellOnline({});
     const had = this.#granted;
     this.#has.clear();
     this.#granted = new Set(Object.keys(result.subs || {}));
@@ -70,7 +73,7 @@ export class Hub {
 
   say(status) {
     this.#status = status;
-    this.#tell({ type: "status", status, token: status.token || this.link.token });
+    this.#tellStatus();
   }
 
   beat() {
@@ -91,12 +94,17 @@ export class Hub {
     const { presenceState, presenceNotification } = data || {};
     if (presenceState) {
       for (const user of presenceState.online || []) this.#online.add(user);
-      this.#tell({ type: "online", users: [...this.#online], more: presenceState.more });
+      this.#tellOnline({ more: presenceState.more });
     } else if (presenceNotification) {
-      const { uid, event } = presenceNotification;
-      this.#online[event === "online" ? "add" : "delete"](uid);
-      this.#tell({ type: "presence", event: { event, user: uid } });
+      const { uid: user, event } = presenceNotification;
+      this.#online[event === "online" ? "add" : "delete"](user);
+      this.#tellOnline({ event, user });
     }
+  }
+
+  /** Tell who is online, and who just came or went. */
+  #tellOnline({ event = "state", ...more }, to) {
+    this.#tell({ type: "presence", to, online: [...this.#online], event: { event, ...more } });
   }
 
   // --- Channels ----------------------------------------------------------------------------
@@ -120,19 +128,24 @@ export class Hub {
     if (!this.#has.has(channel)) return; // It was just left.
     const at = this.#at.get(channel);
     if (at && pub.offset) {
+      if (pub.offset <= at.offset) return;
+      if (pub.offset > at.offset + 1) {
+        this.link.wire.end(3010, "insufficient state"); // As the server says it, if it notices.
+        return;
+      }
       this.#at.set(channel, { epoch: at.epoch, offset: pub.offset });
       this.#keep(channel, [pub]);
     }
     this.#tellOf(channel, { type: "pub", pub });
   }
 
-  /** Keep publications for tabs that are behind; what was kept from there on is among them. */
+  /** Keep publications for tabs that are behind; give all that is known. */
   #keep(channel, publications) {
-    if (!this.#page.share) return;
     const kept = this.#recent.get(channel) || [];
-    const [{ offset } = { offset: Infinity }] = publications;
-    const older = kept.filter((pub) => pub.offset < offset);
-    this.#recent.set(channel, [...older, ...publications].slice(-RECENT));
+    const byOffset = new Map([...kept, ...publications].map((pub) => [pub.offset, pub]));
+    const known = [...byOffset.values()].sort((a, b) => a.offset - b.offset);
+    this.#recent.set(channel, known.slice(-RECENT));
+    return known;
   }
 
   /** Ask for a channel, as the tab that wanted it first: each may have a token of its own. */
@@ -214,6 +227,7 @@ export class Hub {
     if (type === "join") this.#join(from, message);
     else if (type === "want") this.#want(from, message);
     else if (type === "unwant") this.#unwant(from, message.channel);
+    else if (type === "behind") this.#catchUp(from, message.channel, message.place);
     else if (type === "bye") this.#gone(from);
     else if (type === "wake") {
       this.link.wake();
@@ -229,49 +243,64 @@ export class Hub {
   #join(from, { wants, at }) {
     if (!this.tabs.has(from)) this.tabs.set(from, this.#page.watch(from, () => this.#gone(from)));
     for (const want of wants) this.#want(from, want);
-    for (const [channel, place] of at) this.#catchUp(from, channel, place);
-    const known = new Set([...wants.map(({ channel }) => channel), ...at.map(([name]) => name)]);
-    for (const channel of this.#has.keys()) if (!known.has(channel)) this.#tellPlace(channel, from);
-    this.#tell({ type: "online", to: from, users: [...this.#online] });
+    for (const [channel, place] of at) this.#goOn(channel, place);
+    for (const channel of this.#has.keys()) {
+      if (!this.#wanted.get(channel)?.has(from)) this.#tellPlace(channel, from);
+    }
+    this.#tellOnline({}, from);
     this.#tellStatus(from);
     this.joined?.();
   }
 
   #tellStatus(to) {
-    this.#tell({ type: "status", to, status: this.#status, token: this.link.token });
+    const status = this.#status;
+    this.#tell({ type: "status", to, status, token: status.token || this.link.token });
   }
 
-  /** Tell a tab what it missed of a channel; what is gone here comes from the server. */
-  #catchUp(from, channel, place) {
+  /** Go on from the foremost of the tabs: who is behind asks, and no other tab loses by it. */
+  #goOn(channel, place) {
     const top = this.#at.get(channel);
-    const behind = top && top.epoch === place.epoch && place.offset < top.offset;
-    if (!this.#has.has(channel)) {
-      if (top && !behind) return;
-      this.#at.set(channel, place);
-      // It is just being asked for, from further on.
-      if (this.link.wire && (!this.link.live || this.#due.has(channel))) this.#resync();
-    } else if (!behind) {
-      this.#tellPlace(channel, from);
+    const further = !top || (top.epoch === place.epoch && top.offset < place.offset);
+    if (further && !this.#has.has(channel)) this.#at.set(channel, place);
+  }
+
+  /** Tell a tab what it missed of a channel. `found` is the server's answer to that. */
+  #catchUp(from, channel, place, found) {
+    if (!this.#has.has(channel)) return; // It sees anew when the channel is there again.
+    const { epoch, offset } = this.#at.get(channel) || {};
+    const missed = this.#keep(channel, found?.publications || [])
+      .filter((pub) => pub.offset > place.offset && pub.offset <= offset);
+    const whole = missed.length === offset - place.offset ||
+      (found?.recovered && found.offset >= offset - RECENT); // In mode "cache" it is the latest alone.
+    const recovered = whole && epoch === place.epoch;
+    if (recovered || found) {
+      this.#tellPlace(channel, from, recovered && { recovered, publications: missed }, place);
     } else {
-      const missed = (this.#recent.get(channel) || []).filter((pub) => pub.offset > place.offset);
-      if (missed.length === top.offset - place.offset) {
-        this.#tellPlace(channel, from, { recovered: true, publications: missed }, place);
-      } else {
-        this.#at.set(channel, place);
-        this.#resync();
-      }
+      this.#behind.push([from, channel, place]);
+      this.#lookAside();
     }
   }
 
-  /** Connect anew, from where the hindmost of the tabs stands. */
-  #resync() {
-    const { wire } = this.link;
-    queueMicrotask(() => {
-      if (!wire || this.link.wire !== wire) return;
-      if (wire.since) this.say({ state: "connecting", reason: "a tab is behind" });
-      this.link.drop();
-      this.link.open();
+  /** Ask the server for what is not known here: by another hub, for this one goes on for all. */
+  #lookAside() {
+    if (this.#aside || !this.#behind.length) return; // One at a time.
+    const [from, channel, place] = this.#behind.shift();
+    const { token, data } = this.#wanted.get(channel)?.get(from) || {};
+    const wants = this.#granted.has(channel) ? [] : [{ channel, token, data }];
+    let attempts = 3;
+    const aside = new Hub(this.#page, this.link.token, ({ channel: of, result, status }) => {
+      const { state = "connecting", retryIn } = status || {};
+      const over = retryIn ? !(attempts -= 1) : state !== "connecting";
+      if (this.#aside !== aside || (of !== channel && !over)) return;
+      this.#aside = undefined;
+      aside.stop();
+      this.#catchUp(from, channel, place, result || {});
+      // That may be all that the others need.
+      for (const entry of this.#behind.splice(0)) this.#catchUp(...entry);
     });
+    aside.hear({ type: "join", from, wants, at: [[channel, place]] });
+    this.#aside = aside;
+    aside.link.begin();
   }
 
   #tellPlace(channel, to, more, since) {
@@ -286,8 +315,8 @@ export class Hub {
     this.#wanted.set(channel, (known || new Map()).set(from, { token, data, renewable }));
     const live = this.link.live;
     const has = this.#has.has(channel);
+    if (since) this.#goOn(channel, since);
     if (renewed && has && live) this.link.send("sub_refresh", { channel, token }, () => {});
-    else if (since) this.#catchUp(from, channel, since);
     else if (has) this.#tellPlace(channel, from);
     if (live && !has && !this.#due.has(channel) && (!known || renewed)) this.#ask(channel);
   }
@@ -302,6 +331,7 @@ export class Hub {
   #gone(from) {
     this.tabs.get(from)?.();
     this.tabs.delete(from);
+    this.#behind = this.#behind.filter(([tab]) => tab !== from);
     for (const channel of [...this.#wanted.keys()]) this.#unwant(from, channel);
   }
 }

@@ -64,7 +64,7 @@ export class Link {
     if (this.wire || this.#stopped || this.#opening) return;
     this.#opening = true;
     try {
-      this.token ||= await this.#page.fetchToken();
+      this.token ||= await this.#page.getToken?.();
     } catch (error) {
       this.#opening = false;
       if (!this.#stopped) this.#later(error.code, error.message);

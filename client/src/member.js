@@ -29,11 +29,7 @@ export class Member {
   #release = () => {}; // the lock that shows that this tab lives
 
   constructor(page, owner) {
-    this.#page = {
-      ...page,
-      fetchToken: async () => (page.getToken ? page.getToken() : ""),
-      watch: (from, gone) => this.#watch(from, gone),
-    };
+    this.#page = { ...page, watch: (from, gone) => this.#watch(from, gone) };
     this.#owner = owner;
   }
 

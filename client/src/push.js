@@ -15,12 +15,13 @@
 import { Tab } from "./tab.js";
 import { TRANSPORTS } from "./transports.js";
 
-const script = typeof document === "object" ? document.currentScript : null;
+const script = globalThis.document?.currentScript;
 
 /** Give an attribute of the script's own element, or of the first element that has it. */
-function attribute(name) {
-  if (typeof document !== "object") return undefined;
-  const holder = script?.hasAttribute(name) ? script : document.querySelector(`[${name}]`);
+function attribute(what) {
+  const name = `data-push-${what}`;
+  const holder = script?.hasAttribute(name) ? script
+    : globalThis.document?.querySelector(`[${name}]`);
   return holder?.getAttribute(name) ?? undefined;
 }
 
@@ -32,30 +33,30 @@ function positionsOf(text) {
   }
 }
 
-function addressOf(url = attribute("data-push-url")) {
-  const here = typeof location === "object" ? location.href : undefined;
+function addressOf(url = attribute("url")) {
+  const here = globalThis.location?.href;
   const address = new URL(url ?? (script?.src ? new URL(".", script.src) : "/"), here);
-  return address.href.replace(/[?#].*$/, "").replace(/\/*$/, "/");
+  return address.href.replace(/\/*([?#].*)?$/, "/");
 }
 
 /** Whether this browser can have one connection for all its tabs: over https alone. */
 function canShare() {
-  return typeof navigator === "object" && !!navigator.locks &&
-    typeof BroadcastChannel === "function" && typeof crypto === "object" && !!crypto.subtle;
+  const { navigator, BroadcastChannel, crypto } = globalThis;
+  return navigator?.locks && BroadcastChannel && crypto?.subtle;
 }
 
 export function connect(options = {}) {
   const { getToken, identity, share = true, transports = [...TRANSPORTS.keys()] } = options;
   const usable = transports.filter((name) => TRANSPORTS.has(name));
   if (!usable.length) throw new TypeError("transports: none that is known");
-  const token = options.token ?? (getToken ? undefined : attribute("data-push-token"));
+  const token = options.token ?? (getToken ? undefined : attribute("token"));
   // Else nobody knows whose login it is: a cookie may say it to the CMS.
   const known = identity || token;
   return new Tab({
     ...options,
     url: addressOf(options.url),
     token,
-    positions: options.positions ?? positionsOf(attribute("data-push-positions")),
+    positions: options.positions ?? positionsOf(attribute("positions")),
     transports: usable,
     share: share && known && canShare(),
   });

@@ -12,10 +12,11 @@ export class Tab {
   #at; // channel: position
   #wants = new Map(); // channel: what it is asked for with
   #behind = new Set(); // channels of which something was missed, and is yet to come
+  #news; // what the hub told last of the connection
   #gaps = new Set(); // channels of which something is lost, since it was connected
   #calls = new Map(); // by number
   #numbers = 0;
-  #online = new Set();
+  #online = [];
   #status = { state: "connecting" };
   #begun = false; // It was connected before.
   #member;
@@ -74,6 +75,7 @@ export class Tab {
   unsubscribe(channel) {
     this.#wants.delete(channel);
     this.#at.delete(channel);
+    this.#caughtUp(channel);
     this.#member.tell({ type: "unwant", channel });
   }
 
@@ -84,8 +86,7 @@ export class Tab {
   async presence(channel) { return (await this.#call("presence", { channel })).presence || {}; }
 
   async history(channel, options) {
-    const { publications = [], ...place } = await this.#call("history", { channel, ...options });
-    return { publications, ...place };
+    return { publications: [], ...await this.#call("history", { channel, ...options }) };
   }
 
   close() {
@@ -149,20 +150,23 @@ export class Tab {
     this.#unlisten();
     // That it was denied is to be heard before the next one tries.
     this.#leave(status.state === "denied" ? ROLL_CALL : 0);
-    const error = fault({ ...status, message: `it is ${status.state}` });
+    const error = this.#over(status);
     for (const { done } of [...this.#calls.values()]) done(error);
     for (const { waiting } of this.#wants.values()) {
       for (const { reject } of waiting.splice(0)) reject(error);
     }
-    this.#online.clear();
+    this.#online = [];
     this.#set(status);
   }
+
+  #over(status) { return fault({ ...status, message: `it is ${status.state}` }); }
 
   // --- To the hub and from it ----------------------------------------------------------------
 
   /** Give all that a hub must know of this tab: what it wants and where it stands. */
   #presented() {
     this.#dropCalls();
+    this.#news = undefined;
     const wants = [...this.#wants].filter(([, { token, fetch }]) => token || !fetch)
       .map(([channel, want]) => this.#wish(channel, want));
     return { wants, at: [...this.#at].filter(([channel]) => !this.#wants.has(channel)) };
@@ -194,18 +198,16 @@ export class Tab {
     else if (type === "renew") this.#want(message.channel);
     else if (type === "status") this.#heed(message);
     else if (type === "reply") this.#calls.get(message.n)?.done(message.error, message.result);
-    else if (type === "online") {
-      this.#online = new Set(message.users);
-      each(this.#listeners.presence, { event: "state", online: this.online, more: message.more });
-    } else if (type === "presence") {
-      const { event } = message;
-      if (event.event === "online") this.#online.add(event.user);
-      if (event.event === "offline") this.#online.delete(event.user);
-      each(this.#listeners.presence, event);
+    else if (type === "presence") {
+      const { event, online } = message;
+      this.#online = online || this.#online;
+      each(this.#listeners.presence, event.event === "state" ? { ...event, online: this.online } : event);
     }
   }
 
-  #heed({ status: { token: bad, ...status }, token }) {
+  #heed(news) {
+    this.#news = news;
+    const { status: { token: bad, ...status }, token } = news;
     if (status.state === "denied") {
       const own = this.#page.token;
       const others = bad !== undefined && own && own !== bad;
@@ -214,6 +216,7 @@ export class Tab {
       return;
     }
     this.#member.token = token;
+    if (status.state === "connected" && this.#behind.size) return;
     if (status.state === "connecting" && this.#begun) status.state = "recovering";
     if (status.state === "connected" && this.state !== "connected") {
       if (this.state === "recovering") status.recovered = !this.#gaps.size;
@@ -242,8 +245,8 @@ export class Tab {
     if (mine && pub.offset) {
       if (pub.offset <= mine.offset || this.#behind.has(channel)) return;
       if (pub.offset > mine.offset + 1) {
-        this.#behind.add(channel);
-        this.#member.present();
+        this.#set({ state: "recovering", reason: "this tab is behind" });
+        this.#askFor(channel, mine);
         return;
       }
       this.#at.set(channel, { epoch: mine.epoch, offset: pub.offset });
@@ -251,9 +254,9 @@ export class Tab {
     this.#deliver(channel, pub);
   }
 
-  #deliver(channel, { data, ...rest }) {
-    const message = { channel, data, ...rest };
-    each(this.#callbacks.get(channel) || [], data, message);
+  #deliver(channel, pub) {
+    const message = { channel, ...pub };
+    each(this.#callbacks.get(channel) || [], pub.data, message);
     each(this.#listeners.message, message);
   }
 
@@ -263,7 +266,12 @@ export class Tab {
     const same = mine && mine.epoch === epoch;
     const reached = since && mine && since.epoch === mine.epoch && since.offset <= mine.offset;
     const whole = (recovered && reached) || (same && mine.offset >= offset);
-    this.#behind.delete(channel);
+    // What is known is not of this tab's place: only what it missed itself can tell.
+    const other = !since || since.epoch !== epoch || since.offset !== mine.offset;
+    if (same && !whole && other) {
+      this.#askFor(channel, mine);
+      return;
+    }
     if (!epoch) this.#at.delete(channel);
     else if (!same || mine.offset < offset) this.#at.set(channel, { epoch, offset });
     if (mine && !whole) this.#gaps.add(channel);
@@ -276,19 +284,32 @@ export class Tab {
     const outcome = { channel, event, data };
     each(this.#listeners.channel, outcome);
     for (const { resolve } of this.#wants.get(channel)?.waiting.splice(0) || []) resolve(outcome);
+    this.#caughtUp(channel);
+  }
+
+  /** Ask the hub for what was missed. Until it is there, this tab is not connected. */
+  #askFor(channel, place) {
+    this.#behind.add(channel);
+    this.#member.tell({ type: "behind", channel, place });
+  }
+
+  #caughtUp(channel) {
+    if (!this.#behind.delete(channel) || this.#behind.size) return;
+    if (this.#news?.status.state === "connected") this.#heed(this.#news);
   }
 
   #unsubscribed({ channel, code, reason }) {
     const want = this.#wants.get(channel);
-    for (const known of [this.#wants, this.#at, this.#behind]) known.delete(channel);
+    for (const known of [this.#wants, this.#at]) known.delete(channel);
     for (const { reject } of want?.waiting || []) reject(fault({ code, reason }));
     each(this.#listeners.channel, { channel, event: "unsubscribed", code, reason });
+    this.#caughtUp(channel);
   }
 
   // --- Calls -----------------------------------------------------------------------------------
 
   #call(method, params) {
-    if (this.#ended) return Promise.reject(fault({ message: `it is ${this.state}` }));
+    if (this.#ended) return Promise.reject(this.#over(this.#status));
     return new Promise((resolve, reject) => {
       this.#numbers += 1;
       const n = this.#numbers;

@@ -321,6 +321,34 @@ def test_twenty_tabs_are_one_connection(open_page: Open, server: PushServer, cms
         assert tab.data("news") == ["to all"]
 
 
+def test_tabs_do_not_notice_one_that_is_far_behind(
+    open_page: Open, server: PushServer, person: str
+) -> None:
+    """It is helped as far as the history goes; for the others the connection just goes on."""
+    channel = f"chat:{person}"
+    tabs = [open_page(person) for _ in range(2)]
+    clients_of = {tab.state("connected")["client"] for tab in tabs}
+    positions = [server.publish(channel, number) for number in range(150)]
+    places = [{name: found[name] for name in ("offset", "epoch")} for found in positions]
+    for tab in tabs:
+        tab.heard(149)
+        tab.begin()
+    stale = open_page(person, positions={channel: places[60]})
+    hopeless = open_page(person, positions={channel: places[0]})
+    for tab, outcome in ((stale, "recovered"), (hopeless, "lost")):
+        assert tab.state("connected")["client"] in clients_of
+        tab.channel(channel, outcome)
+    server.publish(channel, "to all")
+    for tab in (*tabs, stale, hopeless):
+        tab.heard("to all")
+    assert stale.data(channel) == [*range(61, 150), "to all"]
+    assert hopeless.data(channel) == ["to all"]
+    for tab in tabs:
+        assert tab.events("state") == []
+        assert tab.data(channel) == ["to all"]
+    assert len(clients(server, person)) == 1
+
+
 def test_the_tab_with_the_connection_dies_in_a_burst(
     open_page: Open, server: PushServer, person: str
 ) -> None:

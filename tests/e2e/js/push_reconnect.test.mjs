@@ -308,8 +308,16 @@ test("a gap in what comes is not passed over", async () => {
   await settle();
   assert.deepEqual(push.heard, ["six"]);
   assert.equal(ws.closed, true);
+  assert.deepEqual([push.log.at(-1).code, push.log.at(-1).reason], [3010, "insufficient state"]);
+  await browser.advance(push.retryIn);
   browser.ws.accept();
   assert.equal(browser.ws.sent[0].connect.subs.news.offset, 6);
+});
+
+test("what comes once more is not heard twice", async () => {
+  const { push, ws } = await connected({}, GRANTED);
+  for (const offset of [6, 7, 6, 8]) ws.publish("news", offset, offset);
+  assert.deepEqual([push.heard, ws.closed], [[6, 7, 8], false]);
 });
 
 // --- The page's life --------------------------------------------------------------------------------

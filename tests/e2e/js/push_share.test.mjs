@@ -27,6 +27,14 @@ async function tabs(number, { options = {}, result = NEWS } = {}) {
   return browser;
 }
 
+/** The server's answer to who comes back. */
+function came(from, to) {
+  const publications = Array.from({ length: to - from }, (_, index) => from + index + 1)
+    .map((offset) => ({ data: offset, offset }));
+  return { epoch: "e", offset: to, was_recovering: true, recovered: true, publications };
+}
+
+const alone = ({ open }, ws) => open.length === 1 && open[0] === ws;
 const heard = (browser) => browser.tabs.filter((tab) => !tab.dead).map(({ push }) => push.heard);
 
 test("twenty tabs have one connection, and each hears everything", async () => {
@@ -133,7 +141,7 @@ for (const end of ["kill", "close", "pagehide"]) {
   });
 }
 
-test("it goes on from where the hindmost of the tabs stands", async () => {
+test("it goes on from where the foremost of the tabs stands, and the others catch up", async () => {
   const browser = await tabs(3);
   // The third tab is so slow that it has not heard of this yet when the first one dies.
   const [first, second, third] = browser.tabs;
@@ -144,13 +152,18 @@ test("it goes on from where the hindmost of the tabs stands", async () => {
   first.kill();
   third.thaw();
   await gather(browser);
+  const next = browser.ws.accept();
+  assert.equal(next.sent[0].connect.subs.news.offset, 6);
+  next.reply("connect", { client: "2", ping: 25, subs: { news: came(6, 7) } });
+  await settle();
+  assert.deepEqual([second.push.state, third.push.state], ["connected", "recovering"]);
   browser.ws.accept();
   assert.equal(browser.ws.sent[0].connect.subs.news.offset, 5);
-  const publications = [{ data: "six", offset: 6 }];
-  browser.ws.reply("connect", { client: "2", subs: { news: { epoch: "e", offset: 6,
-    recovered: true, was_recovering: true, publications } } });
+  browser.ws.reply("connect", { client: "3", ping: 25, subs: { news: came(5, 7) } });
   await settle();
-  assert.deepEqual([second.push.heard, third.push.heard], [["six"], ["six"]]);
+  assert.deepEqual([second.push.heard, third.push.heard], [["six", 7], [6, 7]]);
+  assert.deepEqual([third.push.log.at(-1).client, third.push.log.at(-1).recovered], ["2", true]);
+  assert.ok(alone(browser, next));
 });
 
 test("the word of a hub that was comes too late", async () => {
@@ -254,41 +267,146 @@ test("a page that is a little behind gets what it missed from the other tab", as
   late.connect({ token: "t", positions: { news: { epoch: "e", offset: 6 } } });
   await gather(browser);
   assert.deepEqual(late.push.heard, [7, 8]);
-  assert.deepEqual(told(late.push), ["news recovered", "online ", "connected"]);
+  assert.deepEqual(told(late.push), ["online ", "news recovered", "connected"]);
   browser.ws.publish("news", 9, 9);
   await settle();
   assert.deepEqual(heard(browser), [[6, 7, 8, 9], [7, 8, 9]]);
   assert.equal(browser.sockets.length, 1);
 });
 
-test("one that is further behind has the server asked, and no other tab hears anything twice", async () => {
+test("one that is further behind has the server asked, and no other tab notices", async () => {
   const browser = await tabs(2);
-  browser.ws.publish("news", "six", 6);
+  const [first, second] = browser.tabs;
+  const { ws } = browser;
+  ws.publish("news", 6, 6);
+  const call = second.push.rpc("vote");
   const late = browser.tab();
   late.connect({ token: "t", positions: { news: { epoch: "e", offset: 3 } } });
   await gather(browser);
-  assert.equal(browser.sockets.length, 2);
-  browser.ws.accept();
-  assert.equal(browser.ws.sent[0].connect.subs.news.offset, 3);
-  const publications = [4, 5, 6].map((offset) => ({ data: offset, offset }));
-  browser.ws.reply("connect", { client: "2", subs: { news: { epoch: "e", offset: 6,
-    was_recovering: true, recovered: true, publications } } });
+  assert.equal(late.push.state, "connecting");
+  const aside = browser.ws.accept();
+  assert.notEqual(aside, ws);
+  assert.deepEqual(aside.sent[0].connect.subs, { news: { recover: true, epoch: "e", offset: 3 } });
+  ws.publish("news", 7, 7); // Before the answer, and in it.
+  aside.reply("connect", { client: "aside", ping: 25, subs: { news: came(3, 7), other: {} } });
+  ws.publish("news", 8, 8);
   await settle();
-  assert.deepEqual(heard(browser), [["six"], ["six"], [4, 5, 6]]);
+  assert.deepEqual(heard(browser), [[6, 7, 8], [6, 7, 8], [4, 5, 6, 7, 8]]);
+  assert.deepEqual(told(late.push), ["online ", "news recovered", "connected"]);
+  assert.deepEqual([told(first.push), told(second.push)], [[], []]);
+  assert.ok(alone(browser, ws));
+  ws.reply("rpc", { data: "counted" });
+  assert.equal(await call, "counted");
 });
 
-test("one that is too old is told so, and the other tabs are not", async () => {
+for (const end of ["too old", "refused", "lost"]) {
+  test(`one that cannot be helped is told so, and the other tabs are not: ${end}`, async () => {
+    const browser = await tabs(2, { options: { transports: ["websocket"] } });
+    const { ws } = browser;
+    const late = browser.tab();
+    late.connect({ token: "t", positions: { news: { epoch: "e", offset: 1 } } });
+    await gather(browser);
+    const aside = browser.ws.accept();
+    if (end === "too old") aside.serve({ subs: { news: { epoch: "e", offset: 5, was_recovering: true } } });
+    else if (end === "refused") aside.refuse("connect", 103, "permission denied");
+    for (let attempt = 0; end === "lost" && attempt < 3; attempt += 1) {
+      assert.equal(late.push.state, "connecting");
+      browser.ws.drop();
+      await browser.advance(2000);
+    }
+    await settle();
+    assert.deepEqual(told(late.push), ["online ", "news lost", "connected"]);
+    for (const { push } of browser.tabs.slice(0, 2)) assert.deepEqual(told(push), []);
+    ws.publish("news", 6, 6);
+    await settle();
+    assert.deepEqual(heard(browser), [[6], [6], [6]]);
+    const before = browser.sockets.length;
+    await browser.advance(30000);
+    assert.equal(browser.sockets.length, before);
+    assert.ok(alone(browser, ws));
+  });
+}
+
+test("those that are behind are helped one after the other", async () => {
+  const browser = await tabs(1);
+  const { ws } = browser;
+  for (const offset of [3, 2, 1, 4]) {
+    browser.tab().connect({ token: "t", positions: { news: { epoch: "e", offset } } });
+  }
+  await gather(browser);
+  browser.tabs[2].kill();
+  await settle();
+  for (const offset of [3, 1]) {
+    assert.equal(browser.open.length, 2);
+    const aside = browser.ws.accept();
+    assert.equal(aside.sent[0].connect.subs.news.offset, offset);
+    aside.reply("connect", { client: "aside", ping: 25, subs: { news: came(offset, 5) } });
+    await settle();
+  }
+  assert.deepEqual(heard(browser), [[], [4, 5], [2, 3, 4, 5], [5]]);
+  assert.ok(alone(browser, ws));
+});
+
+test("the page that had the connection goes while the server is asked for another one", async () => {
+  const browser = await tabs(1);
+  const [first] = browser.tabs;
+  const late = browser.tab();
+  late.connect({ token: "t", positions: { news: { epoch: "e", offset: 3 } } });
+  await gather(browser);
+  first.push.close();
+  await gather(browser);
+  assert.equal(browser.open.length, 1);
+  assert.equal(browser.ws.accept().sent[0].connect.subs.news.offset, 3);
+  browser.ws.reply("connect", { client: "2", ping: 25, subs: { news: came(3, 5) } });
+  await settle();
+  assert.deepEqual([late.push.state, late.push.heard], ["connected", [4, 5]]);
+});
+
+test("a tab that missed a message asks for it", async () => {
   const browser = await tabs(2);
+  const [first, second] = browser.tabs;
+  second.freeze();
+  browser.ws.publish("news", 6, 6);
+  await settle();
+  second.frozen.length = 0;
+  second.thaw();
+  browser.ws.publish("news", 7, 7);
+  await settle();
+  assert.deepEqual(heard(browser), [[6, 7], [6, 7]]);
+  assert.deepEqual(told(first.push), []);
+  assert.deepEqual(told(second.push), ["recovering", "news recovered", "connected"]);
+  assert.equal(browser.sockets.length, 1);
+});
+
+test("of a channel of its own a tab is told with its own token what it missed", async () => {
+  const browser = await tabs(2);
+  const [first, second] = browser.tabs;
+  const { ws } = browser;
+  reading(browser, first, "of-first");
+  await settle();
+  ws.reply("subscribe", { epoch: "r", offset: 9 });
+  const asked = second.push.subscribe("reading", { token: "of-second", since: { epoch: "r", offset: 7 } });
+  await settle();
+  const aside = browser.ws.serve(NEWS);
+  await settle();
+  assert.deepEqual(aside.command("subscribe").subscribe,
+    { channel: "reading", token: "of-second", recover: true, epoch: "r", offset: 7 });
+  aside.reply("subscribe", { ...came(7, 9), epoch: "r" });
+  assert.equal((await asked).event, "recovered");
+  assert.deepEqual(heard(browser), [[], [8, 9]]);
+  assert.deepEqual(told(first.push), ["reading subscribed"]);
+  assert.ok(alone(browser, ws));
+});
+
+test("of a channel in mode cache the latest is all that is missed", async () => {
+  const browser = await tabs(1);
   const late = browser.tab();
   late.connect({ token: "t", positions: { news: { epoch: "e", offset: 1 } } });
   await gather(browser);
-  browser.ws.serve({ subs: { news: { epoch: "e", offset: 5, was_recovering: true } } });
+  const latest = { ...came(1, 5), publications: [{ data: "latest", offset: 5 }] };
+  browser.ws.accept().reply("connect", { client: "aside", ping: 25, subs: { news: latest } });
   await settle();
-  assert.deepEqual(told(late.push).filter((each) => each.startsWith("news")), ["news lost"]);
-  for (const { push } of browser.tabs.slice(0, 2)) {
-    assert.equal(push.log.at(-1).recovered, true);
-    assert.ok(!told(push).includes("news lost"));
-  }
+  assert.deepEqual([late.push.heard, late.push.state], [["latest"], "connected"]);
 });
 
 test("one of another life of the channel is told so at once", async () => {
@@ -488,10 +606,10 @@ function dice(seed) {
   };
 }
 
-/** A server with one channel, which keeps all: it serves every connection that is open. */
+/** A server with one channel, which keeps so many: it serves every connection that is open. */
 class Server {
-  constructor(browser) {
-    Object.assign(this, { browser, top: 5, served: new Set() });
+  constructor(browser, keeps) {
+    Object.assign(this, { browser, keeps, top: 5, served: new Set() });
   }
 
   async serve() {
@@ -509,12 +627,13 @@ class Server {
     const { id, connect } = socket.sent[0];
     const since = connect.subs.news;
     const missed = [];
-    if (since) {
+    const recovered = !!since && this.top - since.offset <= this.keeps;
+    if (recovered) {
       for (let offset = since.offset + 1; offset <= this.top; offset += 1) {
         missed.push({ data: offset, offset });
       }
     }
-    const news = { epoch: "e", offset: this.top, publications: missed, recovered: !!since };
+    const news = { epoch: "e", offset: this.top, publications: missed, recovered };
     socket.deliver({ id, connect: { client: "c", ping: 25, subs: { news } } });
   }
 
@@ -526,46 +645,71 @@ class Server {
   }
 }
 
+/** Tabs to which everything may happen; at last all of them are there. */
+async function play(seed, keeps) {
+  const roll = dice(seed);
+  const browser = new Browser();
+  const server = new Server(browser, keeps);
+  const live = () => browser.tabs.filter((tab) => !tab.dead);
+  const open = () => {
+    const tab = browser.tab();
+    tab.begun = Math.max(0, server.top - roll(5));
+    const positions = { news: { epoch: "e", offset: tab.begun } };
+    const push = tab.connect({ token: "t", positions, transports: ["websocket"] });
+    // The offsets of messages, and where the server stands when something is lost.
+    tab.story = [];
+    push.onMessage(({ offset }) => tab.story.push({ offset }));
+    push.onChannel(({ event }) => event === "lost" && tab.story.push({ lost: server.top }));
+  };
+  open();
+  for (let step = 0; step < 60; step += 1) {
+    const tab = live()[roll(live().length)];
+    const what = roll(14);
+    if (what < 5) server.publish();
+    else if (what === 5) open();
+    else if (what === 6 && live().length > 1) tab.kill();
+    else if (what === 7 && live().length > 1) live()[0].kill();
+    else if (what === 8) browser.open.at(-1)?.drop();
+    else if (what === 9) tab.dispatch("pagehide");
+    else if (what === 10) tab.dispatch("pageshow", { persisted: true });
+    else if (what === 11) tab.freeze();
+    else if (what === 12) tab.thaw();
+    else await browser.advance(roll(3) * 200);
+    if (roll(2)) await server.serve();
+  }
+  for (const tab of live()) tab.thaw();
+  for (const tab of live()) tab.dispatch("pageshow", { persisted: true });
+  for (let turn = 0; turn < 60; turn += 1) {
+    await browser.advance(500);
+    await server.serve();
+  }
+  assert.equal(browser.open.length, 1);
+  for (const tab of live()) assert.equal(tab.push.state, "connected");
+  return { server, tabs: live() };
+}
+
 for (const seed of [...Array(30).keys(), 226, 394, 1244]) {
   test(`nothing is lost and nothing comes twice, seed ${seed}`, async () => {
-    const roll = dice(seed);
-    const browser = new Browser();
-    const server = new Server(browser);
-    const live = () => browser.tabs.filter((tab) => !tab.dead);
-    const open = () => {
-      const tab = browser.tab();
-      tab.begun = Math.max(0, server.top - roll(5));
-      const positions = { news: { epoch: "e", offset: tab.begun } };
-      tab.connect({ token: "t", positions, transports: ["websocket"] });
-    };
-    open();
-    for (let step = 0; step < 60; step += 1) {
-      const tab = live()[roll(live().length)];
-      const what = roll(14);
-      if (what < 5) server.publish();
-      else if (what === 5) open();
-      else if (what === 6 && live().length > 1) tab.kill();
-      else if (what === 7 && live().length > 1) live()[0].kill();
-      else if (what === 8) browser.open.at(-1)?.drop();
-      else if (what === 9) tab.dispatch("pagehide");
-      else if (what === 10) tab.dispatch("pageshow", { persisted: true });
-      else if (what === 11) tab.freeze();
-      else if (what === 12) tab.thaw();
-      else await browser.advance(roll(3) * 200);
-      if (roll(2)) await server.serve();
+    const { server, tabs: all } = await play(seed, Infinity);
+    for (const { push, begun } of all) {
+      assert.deepEqual(push.heard, Array.from({ length: server.top - begun }, (_, index) => begun + index + 1));
+      assert.ok(!told(push).includes("news lost"));
     }
-    for (const tab of live()) tab.thaw();
-    for (const tab of live()) tab.dispatch("pageshow", { persisted: true });
-    for (let turn = 0; turn < 60; turn += 1) {
-      await browser.advance(500);
-      await server.serve();
-    }
-    assert.equal(browser.open.length, 1);
-    for (const tab of live()) {
-      const all = Array.from({ length: server.top - tab.begun }, (_, index) => tab.begun + index + 1);
-      assert.deepEqual(tab.push.heard, all);
-      assert.equal(tab.push.state, "connected");
-      assert.ok(!told(tab.push).includes("news lost"));
+  });
+
+  test(`what is lost is told, and to nobody who was not so far behind, seed ${seed}`, async () => {
+    const keeps = 3;
+    const { server, tabs: all } = await play(seed, keeps);
+    server.publish();
+    await settle();
+    for (const { story, begun } of all) {
+      let [place, gap] = [begun, false];
+      for (const { offset, lost } of story) {
+        if (lost) assert.ok(lost - place > keeps);
+        else assert.ok(gap ? offset > place : offset === place + 1, `${place}, then ${offset}`);
+        [place, gap] = [offset ?? place, !offset];
+      }
+      assert.deepEqual([place, gap], [server.top, false]);
     }
   });
 }

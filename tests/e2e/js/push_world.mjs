@@ -7,7 +7,7 @@ import { compileFunction } from "node:vm";
 import { bundle } from "../../../client/bundle.mjs";
 
 export const SOURCE = bundle();
-const GLOBALS = ["document", "location", "navigator", "addEventListener",
+const GLOBALS = ["globalThis", "document", "location", "navigator", "addEventListener",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date", "Math", "WebSocket",
   "EventSource", "fetch", "localStorage", "BroadcastChannel", "crypto"];
 const compile = (source) => compileFunction(`${source}\nreturn Push;`, GLOBALS,
@@ -286,7 +286,7 @@ class Tab {
       },
       querySelector: () => null,
     };
-    return {
+    const window = {
       document: this.document,
       location: { href: "https://site.example/page" },
       navigator: { get onLine() { return tab.online; }, locks: browser.locks.of(this) },
@@ -345,6 +345,7 @@ class Tab {
         return bus;
       },
     };
+    return Object.assign(window, { globalThis: window });
   }
 
   /** Have it do something, or later if it is frozen. */
