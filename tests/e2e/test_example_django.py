@@ -52,6 +52,13 @@ def bob(site: Example) -> Visitor:
     return log_in(site, "bob")
 
 
+def test_who_is_not_logged_in_is_led_to_where_that_is_done(site: Example) -> None:
+    visitor = Visitor(site)
+    assert 'name="password"' in visitor.get("/").text
+    visitor.post(visitor.page.url, username="alice", password="alice")
+    assert "An evening with Twisted" in visitor.page.text
+
+
 def test_a_page_is_let_in_with_the_channels_of_its_user(site: Example, alice: Visitor) -> None:
     with RawClient(site.push, origin=site.url) as client:
         result = client.connect(alice.page.token)
