@@ -80,8 +80,8 @@ export interface Options {
   /** What the page presents. Without it: attribute `data-push-token`. */
   token?: string;
   /**
-   * Gives a token, if there is none or its time is over. With this alone tabs do not share a
-   * connection: give `identity`, too.
+   * Gives a token, if there is none or its time is over. One that fails is called again later. With
+   * this alone tabs do not share a connection: give `identity`, too.
    */
   getToken?: () => string | Promise<string>;
   /** For the CMS, with the token. */

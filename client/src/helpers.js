@@ -4,6 +4,7 @@ export const VERSION = "0.1.0";
 export const DELAY = 500; // before the first attempt to come back, at most
 export const DELAY_MAX = 20000; // before any attempt
 export const PROBE = 5000; // for the answer of a connection that may have died in its sleep
+export const REPLY = 30000; // for the CMS to say something; it may be slow
 export const ROLL_CALL = 300; // for other tabs to say where they stand
 
 /** Call all callbacks; one that fails stops no other. */
@@ -29,6 +30,13 @@ export function fault({ code = 0, message, reason, temporary = false }) {
 /** Do it later; a timer that is longer than it can be would fire at once. */
 export function after(time, act) {
   return setTimeout(act, Math.min(time, 0x7fffffff));
+}
+
+/** Have a function of the page give something. One that takes too long fails. */
+export async function given(act, ...values) {
+  return Promise.race([act(...values), new Promise((resolve, reject) => {
+    after(REPLY, () => reject(fault({ message: "no answer in time" })));
+  })]);
 }
 
 /** Whether a close code, 3500 to 3999 or 4500 to 4999, is for good. */

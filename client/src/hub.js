@@ -217,7 +217,7 @@ export class Hub {
   #release(channel) {
     if (this.#wanted.has(channel) || this.#granted.has(channel)) return;
     for (const known of [this.#has, this.#at, this.#recent]) known.delete(channel);
-    if (this.link.live) this.link.send("unsubscribe", { channel }, () => {});
+    this.link.send("unsubscribe", { channel });
   }
 
   // --- Tabs --------------------------------------------------------------------------------
@@ -233,9 +233,8 @@ export class Hub {
       this.link.wake();
       this.#tellStatus(from);
     } else if (type === "call") {
-      const answer = (error, result) => this.#tell({ type: "reply", to: from, n, error, result });
-      if (this.link.live) this.link.send(message.method, message.params, answer);
-      else answer({ code: 0, message: "connection lost" });
+      this.link.send(message.method, message.params,
+        (error, result) => this.#tell({ type: "reply", to: from, n, error, result }));
     }
   }
 
@@ -316,7 +315,7 @@ export class Hub {
     const live = this.link.live;
     const has = this.#has.has(channel);
     if (since) this.#goOn(channel, since);
-    if (renewed && has && live) this.link.send("sub_refresh", { channel, token }, () => {});
+    if (renewed && has && live) this.link.send("sub_refresh", { channel, token });
     else if (has) this.#tellPlace(channel, from);
     if (live && !has && !this.#due.has(channel) && (!known || renewed)) this.#ask(channel);
   }

@@ -1,10 +1,12 @@
 // The connection to the server: by which transport, when it is given up, when it is taken up again.
 
-import { DELAY, DELAY_MAX, PROBE, VERSION, after, offline, onWindow, staysAway } from "./helpers.js";
+import {
+  DELAY, DELAY_MAX, PROBE, REPLY, VERSION, after, given, offline, onWindow, staysAway,
+} from "./helpers.js";
 import { TRANSPORTS, remember, remembered } from "./transports.js";
 
 const PATIENCE = 5000; // for the first word over a transport, before the next one is tried
-const REPLY = 30000; // for the reply to connect, once something came: the CMS may be slow
+const LOST = { code: 0, message: "connection lost" };
 const LATE = 10000; // for which a ping may be late
 const STABLE = 10000; // connected for so long: the delays start over
 
@@ -64,10 +66,12 @@ export class Link {
     if (this.wire || this.#stopped || this.#opening) return;
     this.#opening = true;
     try {
-      this.token ||= await this.#page.getToken?.();
+      const { getToken } = this.#page;
+      this.token ||= getToken && await given(getToken);
     } catch (error) {
       this.#opening = false;
-      if (!this.#stopped) this.#later(error.code, error.message);
+      // Who fails need not say why.
+      if (!this.#stopped) this.#later(error?.code, error?.message);
       return;
     }
     this.#opening = false;
@@ -137,8 +141,7 @@ export class Link {
 
   async #refresh() {
     try {
-      const token = await this.#page.getToken();
-      if (!this.live) return;
+      const token = await given(this.#page.getToken);
       this.send("refresh", { token }, (error, result) => {
         if (error) return;
         this.token = token;
@@ -180,7 +183,7 @@ export class Link {
     clearTimeout(this.#expiry);
     clearTimeout(this.#timer);
     wire?.close?.();
-    for (const done of replies.values()) done({ code: 0, message: "connection lost" });
+    for (const done of replies.values()) done(LOST);
   }
 
   #ended(code = 0, reason = "", delay = 0) {
@@ -232,7 +235,7 @@ export class Link {
       if (Date.now() >= this.#earliest) this.open();
     } else if (this.wire.since && Date.now() - this.#heard > PROBE) {
       this.#silence(PROBE);
-      this.send("ping", {}, () => {});
+      this.send("ping", {});
     }
   }
 
@@ -244,8 +247,9 @@ export class Link {
     return JSON.stringify({ id: this.#commands, [method]: params });
   }
 
-  send(method, params, done) {
-    this.wire.send(this.#command(method, params, done));
+  send(method, params, done = () => {}) {
+    if (this.live) this.wire.send(this.#command(method, params, done));
+    else done(LOST);
   }
 
   #data(text) {

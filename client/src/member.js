@@ -54,7 +54,7 @@ export class Member {
 
   async join() {
     if (this.id) return;
-    const id = Math.random().toString(36).slice(2) + Date.now().toString(36);
+    const id = `${Math.random()} ${Date.now()}`;
     this.id = id;
     this.#asked = 0;
     if (this.#page.share && await this.#enter(id)) {

@@ -151,7 +151,7 @@ export class Tab {
     // That it was denied is to be heard before the next one tries.
     this.#leave(status.state === "denied" ? ROLL_CALL : 0);
     const error = this.#over(status);
-    for (const { done } of [...this.#calls.values()]) done(error);
+    this.#dropCalls(error);
     for (const { waiting } of this.#wants.values()) {
       for (const { reject } of waiting.splice(0)) reject(error);
     }
@@ -332,10 +332,10 @@ export class Tab {
     this.#member.tell(call.message);
   }
 
-  /** Nobody can say what became of them. */
-  #dropCalls() {
+  /** Nobody can say what became of those that were sent. */
+  #dropCalls(error) {
     for (const { sent, done } of [...this.#calls.values()]) {
-      if (sent) done({ message: "connection lost" });
+      if (sent || error) done(error || { message: "connection lost" });
     }
   }
 }

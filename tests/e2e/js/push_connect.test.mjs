@@ -102,6 +102,21 @@ test("a getToken that fails is asked again later", async () => {
   assert.equal(browser.ws.accept().sent[0].connect.token, "at last");
 });
 
+test("a getToken that fails without a reason, or never comes to an end, is asked again later", async () => {
+  const attempts = [() => Promise.reject(), () => Promise.reject("text"), () => { throw null; },
+    () => new Promise(() => {}), () => "at last"];
+  const { browser, push } = await begin({ getToken: () => attempts.shift()() });
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    assert.deepEqual(told(push), ["connecting"]);
+    await browser.advance(push.retryIn);
+  }
+  assert.deepEqual([attempts.length, told(push)], [1, []]);
+  await browser.advance(30000);
+  assert.equal(push.log.at(-1).reason, "no answer in time");
+  await browser.advance(push.retryIn);
+  assert.equal(browser.ws.accept().sent[0].connect.token, "at last");
+});
+
 test("state invalidated: a new token is fetched", async () => {
   const tokens = ["first", "second"];
   const { browser } = await begin({ getToken: () => tokens.shift() });
