@@ -105,8 +105,11 @@ export interface Options {
 }
 
 export interface SubscribeOptions {
-  /** A content token, a subscription token, or what gives one each time that it is needed. */
-  token?: string | ((channel: string) => string | Promise<string>);
+  /**
+   * A content token, a subscription token, or what gives one each time that it is needed. If that
+   * fails it is called again later; it gives null to say that there is none, which ends the channel.
+   */
+  token?: string | ((channel: string) => string | null | Promise<string | null>);
   /** Position from which the page goes on. */
   since?: Position;
   /** For the CMS, if it decides. */

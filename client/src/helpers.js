@@ -39,6 +39,11 @@ export async function given(act, ...values) {
   })]);
 }
 
+/** How long to wait after so many failures: at random, so that not all come at once. */
+export function pause(failures) {
+  return Math.random() * Math.min(DELAY_MAX, DELAY * 2 ** failures);
+}
+
 /** Whether a close code, 3500 to 3999 or 4500 to 4999, is for good. */
 export function staysAway(code) {
   return code >= 3500 && code < 5000 && code % 1000 >= 500;

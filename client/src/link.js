@@ -1,7 +1,7 @@
 // The connection to the server: by which transport, when it is given up, when it is taken up again.
 
 import {
-  DELAY, DELAY_MAX, PROBE, REPLY, VERSION, after, given, offline, onWindow, staysAway,
+  DELAY_MAX, PROBE, REPLY, VERSION, after, given, offline, onWindow, pause, staysAway,
 } from "./helpers.js";
 import { TRANSPORTS, remember, remembered } from "./transports.js";
 
@@ -94,7 +94,7 @@ export class Link {
     this.wire = wire;
     this.#silence(wire.polls ? REPLY : PATIENCE);
     try {
-      TRANSPORTS.get(name)(this.#page.url, this.#firstCommand(), wire);
+      TRANSPORTS[name](this.#page.url, this.#firstCommand(), wire);
     } catch (error) {
       wire.end(0, error.message);
     }
@@ -114,11 +114,10 @@ export class Link {
   }
 
   #notLetIn({ code, message, temporary }) {
-    if (!code) return undefined; // The connection is lost.
-    if (code === 109 && this.#page.getToken) this.token = undefined;
-    else if (!temporary) return this.#deny(code, message);
-    this.drop();
-    return this.#later(code, message);
+    if (!code) return; // The connection is lost.
+    this.wire.others = []; // They would hear the same.
+    if (temporary || (code === 109 && this.#page.getToken)) this.#ended(code, message);
+    else this.#deny(code, message);
   }
 
   #connected(result) {
@@ -160,7 +159,8 @@ export class Link {
     clearTimeout(this.#silent);
     this.#silent = setTimeout(() => {
       // A computer that slept is no fault of the transport's.
-      this.wire.excused = patience === PROBE || Date.now() - begun > patience + LATE;
+      const excused = patience === PROBE || Date.now() - begun > patience + LATE;
+      if (this.live && !excused) this.#judge(this.wire);
       this.#ended(0, "silent");
     }, patience);
   }
@@ -188,8 +188,8 @@ export class Link {
 
   #ended(code = 0, reason = "", delay = 0) {
     const { wire } = this;
-    const { others, since, excused } = wire;
-    if (since && !excused && (code === 3012 || reason === "silent")) this.#judge(wire);
+    const { others, since } = wire;
+    if (since && code === 3012) this.#judge(wire);
     this.drop();
     if (staysAway(code)) return this.#deny(code, reason);
     // The server itself has spoken: it is not for the transport.
@@ -199,19 +199,19 @@ export class Link {
     if (since && Date.now() - since > STABLE) this.#failures = 0;
     // A server that stops sends everybody away at once.
     if (code === 3001) this.#failures = Math.max(this.#failures, 2);
-    if ((code === 3014 || code === 3005) && this.#page.getToken) this.token = undefined;
+    if ([109, 3005, 3014].includes(code) && this.#page.getToken) this.token = undefined;
     return this.#later(code, reason, delay);
   }
 
   #later(code, reason, delay = 0) {
     const advice = 1000 * (/^try again in (\d+) s$/.exec(reason)?.[1] || 0);
-    const most = Math.min(DELAY_MAX, DELAY * 2 ** this.#failures);
+    const random = pause(this.#failures);
     this.#failures += 1;
     // Offline it rather waits for the event.
     const told = Math.max(delay, advice);
     const least = offline() ? DELAY_MAX : told;
     this.#earliest = Date.now() + told;
-    const wait = Math.round(least + Math.random() * most);
+    const wait = Math.round(least + random);
     this.#owner.say({ state: "connecting", code, reason, retryIn: wait });
     this.#timer = after(wait, () => this.open());
   }
@@ -271,7 +271,10 @@ export class Link {
   #take({ id, push, error, ...result }) {
     const done = this.#replies.get(id);
     if (push) {
-      this.#pushed(push);
+      const { disconnect, refresh } = push;
+      if (disconnect) this.#ended(disconnect.code, disconnect.reason);
+      else if (refresh) this.#expire(refresh);
+      else this.#owner.pushed(push);
     } else if (done) {
       this.#replies.delete(id);
       done(error, Object.values(result)[0]);
@@ -281,11 +284,5 @@ export class Link {
       if (this.wire.since && !this.wire.polls) this.wire.send("{}");
       this.#owner.beat();
     }
-  }
-
-  #pushed({ disconnect, refresh, ...push }) {
-    if (disconnect) this.#ended(disconnect.code, disconnect.reason);
-    else if (refresh) this.#expire(refresh);
-    else this.#owner.pushed(push);
   }
 }

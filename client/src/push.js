@@ -46,8 +46,8 @@ function canShare() {
 }
 
 export function connect(options = {}) {
-  const { getToken, identity, share = true, transports = [...TRANSPORTS.keys()] } = options;
-  const usable = transports.filter((name) => TRANSPORTS.has(name));
+  const { getToken, identity, share = true, transports = Object.keys(TRANSPORTS) } = options;
+  const usable = transports.filter((name) => name in TRANSPORTS);
   if (!usable.length) throw new TypeError("transports: none that is known");
   const token = options.token ?? (getToken ? undefined : attribute("token"));
   // Else nobody knows whose login it is: a cookie may say it to the CMS.

@@ -1,6 +1,8 @@
 // One tab, as its page sees it: callbacks, channels, calls.
 
-import { PROBE, ROLL_CALL, after, each, fault, hidden, listen, onWindow } from "./helpers.js";
+import {
+  PROBE, ROLL_CALL, after, each, fault, given, hidden, listen, onWindow, pause,
+} from "./helpers.js";
 import { Member } from "./member.js";
 
 const CALL = 10000; // for the answer to a call
@@ -100,6 +102,7 @@ export class Tab {
     this.#begun = false;
     this.#set({ state: "connecting" });
     this.#join();
+    for (const channel of this.#wants.keys()) this.#want(channel);
   }
 
   // --- The page's life -----------------------------------------------------------------------
@@ -176,17 +179,24 @@ export class Tab {
     return { channel, token, data, renewable, since: this.#at.get(channel) };
   }
 
-  async #want(channel) {
+  async #want(channel, failures = 0) {
     const want = this.#wants.get(channel);
-    if (!want) return;
+    if (!want || this.#ended) return;
+    const { fetch } = want;
+    clearTimeout(want.retry);
     try {
-      if (want.fetch) want.token = await want.fetch(channel);
-      if (this.#wants.get(channel) === want) {
-        this.#member.tell({ type: "want", ...this.#wish(channel, want) });
-      }
-    } catch (error) {
-      this.#unsubscribed({ channel, code: error.code, reason: error.message });
+      if (fetch) want.token = await given(fetch, channel);
+    } catch {
+      clearTimeout(want.retry); // It may have been asked twice.
+      want.retry = after(pause(failures), () => this.#want(channel, failures + 1));
+      return;
+    }
+    if (this.#wants.get(channel) !== want) return;
+    if (fetch && !want.token) {
+      this.#unsubscribed({ channel, reason: "no token" });
       this.#member.tell({ type: "unwant", channel });
+    } else {
+      this.#member.tell({ type: "want", ...this.#wish(channel, want) });
     }
   }
 

@@ -7,7 +7,9 @@ import { DELAY, fault } from "./helpers.js";
 
 const REMEMBER = 864e5; // for which a browser goes on with what worked
 
-export const TRANSPORTS = new Map(Object.entries({
+export const TRANSPORTS = {
+  __proto__: null,
+
   websocket(url, first, wire) {
     const socket = new WebSocket(`${url.replace(/^http/, "ws")}connection/websocket`);
     socket.onopen = () => socket.send(first);
@@ -64,7 +66,7 @@ export const TRANSPORTS = new Map(Object.entries({
     };
     read().catch(wire.failed);
   },
-}));
+};
 
 /** Give a wire what all fallbacks send by: requests, one after the other; give the request. */
 function emulate(url, wire) {

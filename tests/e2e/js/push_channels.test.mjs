@@ -213,12 +213,60 @@ test("a token whose time is over is renewed by the page", async () => {
   assert.deepEqual(told(push), ["room subscribed"]);
 });
 
-test("a page that has no new token", async () => {
-  const { push, ws } = await connected();
-  const asked = push.subscribe("room", { token: async () => { throw new Error("logged out"); } });
-  await assert.rejects(asked, /logged out/);
-  assert.equal(ws.command("subscribe"), undefined);
-  assert.deepEqual(told(push), ["room unsubscribed"]);
+for (const nothing of ["", null, undefined]) {
+  test(`a page that has no new token: ${JSON.stringify(nothing)}`, async () => {
+    const { browser, push, ws } = await connected();
+    const tokens = ["good", nothing, "too late"];
+    const asked = push.subscribe("room", { token: async () => tokens.shift() });
+    await settle();
+    ws.reply("subscribe", { expires: true, ttl: 20 });
+    await asked;
+    await browser.advance(20000);
+    assert.deepEqual(ws.command("unsubscribe").unsubscribe, { channel: "room" });
+    assert.deepEqual(push.log.at(-1),
+      { channel: "room", event: "unsubscribed", code: undefined, reason: "no token" });
+    await assert.rejects(push.subscribe("other", { token: () => nothing }), /no token/);
+    await browser.advance(60000);
+    assert.deepEqual(tokens, ["too late"]);
+  });
+}
+
+test("a page that could not fetch a new token tries again, later and later", async () => {
+  const { browser, push, ws } = await connected();
+  const times = [];
+  let broken = false;
+  const asked = push.subscribe("room", { token: async () => {
+    times.push(browser.now);
+    if (broken) throw new TypeError("Failed to fetch");
+    return `token ${times.length}`;
+  } });
+  await settle();
+  ws.reply("subscribe", { expires: true, ttl: 20 });
+  await asked;
+  broken = true;
+  const start = browser.now;
+  await browser.advance(20000 + 250 + 500);
+  broken = false;
+  await browser.advance(1000);
+  assert.deepEqual(times.slice(1).map((time) => time - start), [20000, 20250, 20750, 21750]);
+  assert.deepEqual(ws.command("sub_refresh").sub_refresh, { channel: "room", token: "token 5" });
+  assert.deepEqual(told(push), ["room subscribed"]);
+});
+
+test("nobody asks for the token of a channel that is not wanted any more", async () => {
+  for (const end of ["unsubscribe", "close"]) {
+    const { browser, push, ws } = await connected();
+    let asked = 0;
+    const token = async () => { asked += 1; throw new Error("no network"); };
+    push.subscribe("room", { token });
+    await settle();
+    push[end]("room");
+    await browser.advance(60000);
+    assert.equal(asked, 1);
+    if (end === "close") push.reconnect();
+    await settle();
+    assert.equal(asked, end === "close" ? 2 : 1);
+  }
 });
 
 test("a time beyond that of a timer is no time over", async () => {
