@@ -19,8 +19,8 @@ const EXPORTS = "export const { connect, version } = Push;\nexport default Push;
 const LETTERS = "tsienhorabcdlfupwgkmvySjMTODCPNJAxEIUGLRBHFWqzQVXYK";
 // Names by which the parts know each other. They are in no message, to the server or to other tabs.
 const INTERNAL = new RegExp(`^(${["auth", "beat", "begin", "begun", "check", "closed", "drop",
-  "end", "failed", "fetch", "hear", "joined", "link", "live", "others", "pinged", "polls",
-  "present", "presented", "retry", "say", "sent", "stop", "tabs", "take", "tell", "waiting", "wake", "watch",
+  "end", "failed", "fetch", "hear", "joined", "link", "live", "others", "pinged", "polls", "present",
+  "presented", "retry", "say", "sent", "stop", "tabs", "take", "tell", "waiting", "wake", "watch",
   "wire"].join("|")})$`);
 
 /** A private name is known in its class alone, so each class has the short ones anew. */

@@ -34,7 +34,7 @@ export class Hub {
   stop() {
     this.link.stop();
     this.#aside?.stop();
-    for (const unwatch of this.tabs.values()) unwatch();
+    for (const unwatch of this.tabs.values()) unwatch?.();
   }
 
   // --- What the link tells ---------------------------------------------------------------------
@@ -60,8 +60,8 @@ export class Hub {
     for (const channel of had) {
       if (!this.#has.has(channel) && !this.#wanted.has(channel)) this.#unsubscribed(channel, 2000);
     }
-    this.#due = new Set([...this.#wanted.keys()].filter((channel) => !this.#has.has(channel)));
-    for (const channel of this.#due) this.#ask(channel);
+    this.#due.clear();
+    for (const channel of this.#wanted.keys()) if (!this.#has.has(channel)) this.#ask(channel);
     this.#ready();
   }
 

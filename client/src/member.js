@@ -24,9 +24,9 @@ export class Member {
   #ballot; // to withdraw from becoming the hub
   #heard = 0; // when the hub said something
   #asked = 0; // when it was asked whether it is there
-  #unwatch = () => {}; // the tab that the hub is in
+  #unwatch; // the tab that the hub is in
   #resign = () => {};
-  #release = () => {}; // the lock that shows that this tab lives
+  #release; // the lock that shows that this tab lives
 
   constructor(page, owner) {
     this.#page = { ...page, watch: (from, gone) => this.#watch(from, gone) };
@@ -113,7 +113,7 @@ export class Member {
   }
 
   #watch(from, gone) {
-    if (from === this.id) return () => {};
+    if (from === this.id) return undefined;
     const watching = new AbortController();
     const how = { mode: "shared", signal: watching.signal };
     navigator.locks.request(`${this.#name} ${from}`, how, gone).catch(() => {});
@@ -154,7 +154,7 @@ export class Member {
     this.hub?.stop();
     if (linger && this.#bus) after(linger, this.#resign);
     else this.#resign();
-    this.#release();
+    this.#release?.();
     this.#bus?.close();
     this.#follow();
     this.id = this.hub = this.#bus = this.#ballot = undefined;
@@ -190,7 +190,7 @@ export class Member {
   #follow(hub) {
     if (this.#hubId === hub) return;
     this.#hubId = hub;
-    this.#unwatch();
-    this.#unwatch = hub ? this.#watch(hub, () => this.wake()) : () => {};
+    this.#unwatch?.();
+    this.#unwatch = hub && this.#watch(hub, () => this.wake());
   }
 }

@@ -100,6 +100,7 @@ export class Tab {
     if (!this.#ended) return;
     this.#attend();
     this.#begun = false;
+    if (this.#page.getToken) this.#member.token = ""; // To have a new one.
     this.#set({ state: "connecting" });
     this.#join();
     for (const channel of this.#wants.keys()) this.#want(channel);
@@ -225,7 +226,7 @@ export class Tab {
       else this.#end(status);
       return;
     }
-    this.#member.token = token;
+    this.#member.token = token || undefined;
     if (status.state === "connected" && this.#behind.size) return;
     if (status.state === "connecting" && this.#begun) status.state = "recovering";
     if (status.state === "connected" && this.state !== "connected") {
@@ -276,9 +277,8 @@ export class Tab {
     const same = mine && mine.epoch === epoch;
     const reached = since && mine && since.epoch === mine.epoch && since.offset <= mine.offset;
     const whole = (recovered && reached) || (same && mine.offset >= offset);
-    // What is known is not of this tab's place: only what it missed itself can tell.
-    const other = !since || since.epoch !== epoch || since.offset !== mine.offset;
-    if (same && !whole && other) {
+    // That is of another place than this tab's.
+    if (same && !whole && !(since?.epoch === epoch && since.offset === mine.offset)) {
       this.#askFor(channel, mine);
       return;
     }

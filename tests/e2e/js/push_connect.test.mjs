@@ -126,6 +126,30 @@ test("state invalidated: a new token is fetched", async () => {
   assert.equal(browser.ws.accept().sent[0].connect.token, "second");
 });
 
+test("who was denied and comes back brings a new token, if it can", async () => {
+  for (const share of [false, true]) {
+    const tokens = ["second", "third"];
+    const { browser, push } = await begin({ token: "first", identity: "me", share, getToken: () => tokens.shift() });
+    const connects = async (token) => {
+      await browser.advance(1000);
+      assert.equal(browser.ws.accept().sent[0].connect.token, token);
+    };
+    await connects("first");
+    browser.ws.drop(3500, "invalid token");
+    await settle();
+    assert.equal(push.state, "denied");
+    push.reconnect();
+    await connects("second");
+    browser.ws.serve();
+    browser.ws.drop();
+    await connects("second");
+    browser.ws.serve();
+    push.close();
+    push.reconnect();
+    await connects("third");
+  }
+});
+
 test("a connect that is refused for good", async () => {
   const { browser, push } = await begin({ token: "bad" });
   browser.ws.accept();
