@@ -38,7 +38,7 @@ const { version } = JSON.parse(readFileSync(here("package.json"), "utf8"));
 if (!source.includes(`const VERSION = "${version}";`)) {
   throw new Error(`src/helpers.js is not of version ${version}`);
 }
-const banner = `/*! twisted_push ${version}, MIT license, made of client/src */`;
+const banner = `/*! twisted_push ${version}, MIT license */`;
 const minified = await minify(source, {
   ecma: 2020,
   // What is smaller when it is compressed, and not what is shorter: hence no sequences.

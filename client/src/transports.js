@@ -108,6 +108,7 @@ export function remembered(page) {
 }
 
 export function remember(page, name) {
+  if (remembered(page) === name) return; // Else it would be tried first for ever.
   try {
     const until = Date.now() + REMEMBER;
     localStorage.setItem(noteOf(page), JSON.stringify({ name, until }));

@@ -264,8 +264,21 @@ test("what worked is used first for a day", async () => {
   await settle();
   assert.equal(browser.sockets.length, 1);
   assert.equal(browser.requests.length, 2);
+  const second = browser.request("connection/http_stream").begin();
+  second.line({ id: second.json.id, connect: REPLY });
+  await settle();
   next.push.close();
-  await browser.advance(86400000);
+  // It is a day from when it was found out, however often it is used.
+  await browser.advance(86400000 - 1000);
+  const last = browser.tab();
+  last.connect({ share: false });
+  await settle();
+  const third = browser.request("connection/http_stream").begin();
+  third.line({ id: third.json.id, connect: REPLY });
+  await settle();
+  assert.deepEqual([last.push.transport, browser.sockets.length], ["http_stream", 1]);
+  last.push.close();
+  await browser.advance(1000);
   browser.tab().connect({ share: false });
   await settle();
   assert.equal(browser.sockets.length, 2);
