@@ -259,3 +259,9 @@ class IEngine(Interface):
 
     def content_release(token: bytes, expires_at: float) -> Deferred[None]:
         """Set the end of a content token whose connection is gone."""
+
+    def content_known(channel: str) -> Deferred[bool]:
+        """Tell whether a content token of a channel is kept that is within its time."""
+
+    def content_channels() -> Deferred[int]:
+        """Give the number of channels that content tokens are kept for."""

@@ -249,6 +249,9 @@ class Bench:
     ) -> ContentToken | None:
         return run(self.engine.content_claim(token, channel, holder))
 
+    def knows(self, channel: str) -> bool:
+        return run(self.engine.content_known(channel))
+
     def later(self, seconds: float) -> None:
         """Let time pass, with whatever the engine does in it."""
         end = self.clock.seconds() + seconds

@@ -728,6 +728,36 @@ def test_content_tokens_have_a_limit_that_those_in_use_count_for(bench: Bench) -
     bench.put_content(b"5", limit=3)
 
 
+def test_a_channel_is_known_by_its_content_tokens(bench: Bench) -> None:
+    assert not bench.knows("a")
+    bench.put_content(b"t", channel="a", life=60.0)
+    bench.put_content(b"u", channel="a", life=120.0)
+    bench.put_content(b"v", channel="b", life=60.0)
+    assert (bench.knows("a"), bench.knows("b"), bench.knows("c")) == (True, True, False)
+    assert run(bench.engine.content_channels()) == 2
+    bench.put_content(b"v", channel="c", life=60.0)  # One token is for one channel.
+    assert (bench.knows("b"), bench.knows("c")) == (False, True)
+    assert run(bench.engine.content_channels()) == 2
+    bench.later(60.0)
+    assert (bench.knows("a"), bench.knows("c")) == (True, False)
+    bench.later(60.0)
+    assert not bench.knows("a")
+    bench.later(60.0)
+    assert run(bench.engine.content_channels()) == 0
+
+
+def test_a_channel_is_known_while_its_content_token_is_held(bench: Bench) -> None:
+    bench.put_content(b"t", life=60.0)
+    assert bench.claim(b"t") is not None
+    bench.later(120.0)
+    assert bench.knows("a")
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(59.5)
+    assert bench.knows("a")
+    bench.later(0.5)
+    assert not bench.knows("a")
+
+
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
@@ -756,6 +786,10 @@ def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
             known[token] = (known[token][0], now + 50.0, known[token][2])
         elif action == "later":
             bench.later(data.draw(st.sampled_from([1.0, 25.0, 50.0])))
+        now = bench.clock.seconds()
+        for name in "ab":
+            kept = any(each[0] == name and each[1] > now for each in known.values())
+            assert bench.knows(name) is kept
     run(bench.engine.stop())
 
 

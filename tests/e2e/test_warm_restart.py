@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.cms import PEOPLE, StubCms, user
 from tests.e2e.raw_client import RawClient
-from tests.e2e.server import Dialogue, PushServer, jwt_for, make_server
+from tests.e2e.server import KEY, Dialogue, PushServer, http, jwt_for, make_server
 
 HERE = Path(__file__).parent
 CROWD = 60
@@ -234,6 +234,33 @@ def test_what_was_changed_of_a_users_channels_holds(
     with RawClient(server) as client:
         assert "news" in client.connect("bob-token")["subs"]
     assert [each["token"] for each in cms.questions[asked:]] == ["bob-token"]
+
+
+# --- Channels --------------------------------------------------------------------------------
+
+
+def nodejs(server: PushServer, route: str, **body: object) -> Any:
+    """Ask a route of the nodejs module."""
+    headers = {"NodejsServiceKey": KEY, "Content-Type": "application/json"}
+    url = f"{server.url}/nodejs/{route}"
+    return json.loads(http("POST", url, json.dumps(body).encode(), headers)[1])
+
+
+@both_ways
+def test_a_content_channel_is_there_before_its_page_comes(
+    server: PushServer, restart: Restart
+) -> None:
+    done = {"status": "success"}
+    assert nodejs(server, "content/token", channel="chat:page", token="of-the-page") == done
+
+    restart(server)
+
+    assert nodejs(server, "content/token/message", channel="chat:page", data=1) == done
+    assert "error" in nodejs(server, "content/token/message", channel="chat:other", data=1)
+    with RawClient(server) as client:
+        client.connect("alice-token")
+        reply = client.command("subscribe", channel="chat:page", token="of-the-page")
+        assert reply["subscribe"]["offset"] == 1
 
 
 # --- Publishing ------------------------------------------------------------------------------

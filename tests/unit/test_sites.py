@@ -125,7 +125,6 @@ class Life:
                     for name, channel in engine._streams.channels.items()
                 ],
                 repr(node.online._users),
-                repr(node.content._registered),
                 repr(node.context.gate.hook._line),
             ]
         )

@@ -81,7 +81,7 @@ async def _publish(node: Node, text: bytes) -> int:
 
 async def _publish_content(node: Node, text: bytes) -> int:
     message = _message(text)
-    if not node.content.exists(message.channel):
+    if not await node.content.exists(message.channel):
         raise Refused(107, "Invalid message")
     return await _send(node, message, message.channel)
 

@@ -219,7 +219,7 @@ async def health(call: Call) -> Result:
         "authenticatedClients": len(node.context.hub.clients),
         "sockets": len(node.sessions),
         "onlineUsers": node.online.count(),
-        "tokenChannels": node.content.count(),
+        "tokenChannels": await node.content.count(),
         "contentTokens": {},
         "status": "success",
         "version": VERSION,

@@ -11,11 +11,12 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_push.engines.contents import ContentTokens
 from twisted_push.engines.facts import Kind, Table
 from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.journal.records import Loaded
 from twisted_push.engines.journal.saving import Saving
-from twisted_push.engines.rights import ContentTokens, Rights
+from twisted_push.engines.rights import Rights
 from twisted_push.engines.streams import Placing, Streams
 from twisted_push.errors import EngineUnavailable, Overloaded
 from twisted_push.interfaces import IEngine, IEngineEvents
@@ -249,6 +250,12 @@ class MemoryEngine:
             self._journal.poke()  # After a restart it would have an end in any case.
         return succeed(None)
 
+    def content_known(self, channel: str) -> Deferred[bool]:
+        return succeed(self._contents.known(channel, self._clock.seconds()))
+
+    def content_channels(self) -> Deferred[int]:
+        return succeed(self._contents.channels())
+
     # --- The journal, and time ---------------------------------------------------------------
 
     def _noted(self, answer: _T) -> Deferred[_T]:
@@ -268,7 +275,7 @@ class MemoryEngine:
     def _sweep(self) -> None:
         now = self._clock.seconds()
         self._rights.expire(now)
-        self._contents.table.expire(now)
+        self._contents.expire(now)
         self._streams.expire(now, self._subscribed.__contains__)
         if self._journal is not None:
             self._journal.tidy()

@@ -1,24 +1,17 @@
-"""Who may be let in: kept grants, what ends them, changed channels and content tokens."""
+"""Who may be let in: kept grants, what ends them, and changed channels."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
-
 from twisted_push.engines.facts import Kind, Notes, Table
-from twisted_push.errors import Overloaded
-from twisted_push.model import ChannelOverlay, ContentToken, Grant, PresenceList
+from twisted_push.model import ChannelOverlay, Grant, PresenceList
 
-__all__ = ["RESTART_CONTENT_LIFE", "REVOCATION_LIFE", "ContentTokens", "Rights"]
+__all__ = ["REVOCATION_LIFE", "Rights"]
 
 REVOCATION_LIFE = 86400.0
 """Seconds for which a kick beats an answer of the CMS that was on its way."""
-
-RESTART_CONTENT_LIFE = 3600.0
-"""Seconds for which a content token that was in use outlives a restart."""
 
 
 class Rights:
@@ -132,40 +125,3 @@ class Rights:
 def _beats(cutoffs: Table[str, float], grant: Grant, now: float) -> bool:
     cutoff = cutoffs.get(grant.user, now)
     return cutoff is not None and grant.issued_at <= cutoff
-
-
-class ContentTokens:
-    """Tokens by which the CMS lets one connection into one channel."""
-
-    def __init__(self, notes: Notes | None) -> None:
-        self.table: Table[bytes, ContentToken] = Table(Kind.CONTENT_TOKEN, notes)
-
-    def put(self, token: bytes, content: ContentToken, limit: int, now: float) -> None:
-        """Keep a token. Raises Overloaded if ``limit`` others are kept already."""
-        if token not in self.table and len(self.table) >= limit:
-            self.table.expire(now)
-            if len(self.table) >= limit:
-                raise Overloaded("too many content tokens")
-        self.table.put(token, content, content.expires_at)
-
-    def claim(self, token: bytes, channel: str, holder: bytes, now: float) -> ContentToken | None:
-        """Give a token to its holder, without an end for now; None if it is not good."""
-        content = self.table.get(token, now)
-        if content is None or content.channel != channel or content.holder not in (None, holder):
-            return None
-        held = evolve(content, holder=holder, expires_at=math.inf)
-        self.table.put(token, held, math.inf)
-        return held
-
-    def release(self, token: bytes, expires_at: float, now: float) -> None:
-        """Set the end of a token whose connection is gone."""
-        content = self.table.get(token, now)
-        if content is not None:
-            self.table.put(token, evolve(content, expires_at=expires_at), expires_at)
-
-    def restored(self, now: float) -> None:
-        """Give an end to what was in use before the restart: nobody will release it."""
-        end = now + RESTART_CONTENT_LIFE
-        for token, content in tuple(self.table.items()):
-            if content.expires_at == math.inf:
-                self.table.put(token, evolve(content, expires_at=end), end)

@@ -30,7 +30,7 @@ from twisted_push.wheel import Wheel
 __all__ = ["Content"]
 
 GRANULARITY = 0.25
-"""Seconds of one slot of the wheels."""
+"""Seconds of one slot of the wheel."""
 
 _log = Logger()
 
@@ -80,8 +80,6 @@ class Content:
         self._channels = channels
         self._publish = publish
         channels.on_leave = self._left_channel
-        self._registered: dict[str, float] = {}
-        self._ending: Wheel[str] = Wheel(GRANULARITY)
         self._uses: dict[bytes, _Use] = {}
         self._seats: dict[Session, dict[str, _Seat]] = {}
         self._people: dict[str, dict[_Person, set[_Seat]]] = {}
@@ -114,31 +112,23 @@ class Content:
         digest = _digest(token)
         if digest is None:
             raise Refused(107, "bad request: token is empty, too long or no text")
+        content = ContentToken(channel, self._until(ttl), notify_on_leave, data)
         limit = policy.limits.max_content_tokens
-        if channel not in self._registered and len(self._registered) >= limit:
-            raise _too_many()
-        until = self._until(ttl)
-        content = ContentToken(channel, until, notify_on_leave, data)
         try:
             await self._context.engine.content_put(digest, content, limit)
         except Overloaded:
-            raise _too_many() from None
+            raise Refused(106, "limit exceeded: too many content tokens") from None
         if digest in self._uses:
             use = self._uses[digest]
             use.claimed, use.held = False, None  # That was of the registration before.
-        until = max(until, self._registered.get(channel, 0.0))
-        self._registered[channel] = until
-        self._ending.add(channel, until)
 
-    def exists(self, channel: str) -> bool:
-        """Tell whether a token of a channel is within its time, or somebody is in by one."""
-        if self._registered.get(channel, 0.0) > self._context.clock.seconds():
-            return True
-        return channel in self._people
+    async def exists(self, channel: str) -> bool:
+        """Tell whether a token of a channel is kept, or somebody is in by one."""
+        return channel in self._people or await self._context.engine.content_known(channel)
 
-    def count(self) -> int:
-        """Give the number of channels that `exists`."""
-        return len(self._registered.keys() | self._people.keys())
+    async def count(self) -> int:
+        """Give the number of channels that tokens are kept for."""
+        return await self._context.engine.content_channels()
 
     def users(self, channel: str) -> list[tuple[str, str]]:
         """Give the user ("" for anonymous) and the label of everybody who is in by a token.
@@ -302,9 +292,7 @@ class Content:
     # --- Time --------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Forget what is over, and tell of those who left and did not come back."""
-        for channel in self._ending.due(now):
-            del self._registered[channel]
+        """Tell of those who left and did not come back."""
         for channel, person in self._leaving.due(now):
             if person not in self._people.get(channel, {}):  # Else there is another tab.
                 Deferred.fromCoroutine(self._tell_left(channel, person[0]))
@@ -338,7 +326,3 @@ def _digest(token: str) -> bytes | None:
         return token_digest(token)
     except UnicodeEncodeError:  # Half of a surrogate pair.
         return None
-
-
-def _too_many() -> Refused:
-    return Refused(106, "limit exceeded: too many content tokens")

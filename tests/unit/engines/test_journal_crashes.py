@@ -257,6 +257,9 @@ class Crashes(RuleBasedStateMachine):
             for what in ("overlays", "presence_list"):
                 found, expected = self.both(what, user)
                 assert found == expected
+        for channel in "abc":
+            found, expected = self.both("content_known", channel)
+            assert found is expected
 
     def teardown(self) -> None:
         self.life.stop()

@@ -244,10 +244,7 @@ class World:
         return await self.node.backend.publish(channel, json.dumps(data).encode(), **options)
 
     def leftovers(self) -> dict[str, Any]:
-        """Give every table that is not empty: none, some seconds after the last client left.
-
-        Channels of content tokens may still be known, until those are over.
-        """
+        """Give every table that is not empty: none, some seconds after the last client left."""
         owners = {
             "hub": self.context.hub,
             "channels": self.node.channels,
@@ -263,16 +260,12 @@ class World:
             owners["hook"] = line.reports
         if self.context.gate.reports is not None:
             owners["reports"] = self.context.gate.reports
-        found: dict[str, Any] = {
+        return {
             f"{owner}.{name}": value
             for owner, each in owners.items()
             for name, value in vars(each).items()
             if isinstance(value, dict | set | list | Wheel) and value
         }
-        known = found.get("content._registered")
-        if known is not None and min(known.values()) > self.clock.seconds():
-            del found["content._registered"], found["content._ending"]
-        return found
 
     async def end(self) -> None:
         """Have everybody leave, and nothing be left."""

@@ -282,7 +282,7 @@ async def test_a_token_waits_as_long_as_the_cms_says(make_world: Worlds) -> None
     await register(world, "page", "long")
     await register(world, "page", "short", ttl=5.0)
     world.advance(5)
-    assert world.node.content.exists("page")  # By the other one.
+    assert await world.node.content.exists("page")  # By the other one.
     assert subscribe(world.user("alice"), "page", "short")["error"] == REFUSED
     assert subscribe(world.user("alice"), "page", "long") == JOINED
 
