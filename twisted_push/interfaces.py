@@ -265,3 +265,15 @@ class IEngine(Interface):
 
     def content_channels() -> Deferred[int]:
         """Give the number of channels that content tokens are kept for."""
+
+    def channel_add(channel: str, limit: int) -> Deferred[None]:
+        """Note the name of a channel that the CMS added, in the place of the oldest of ``limit``.
+
+        One that was noted before is the latest again.
+        """
+
+    def channel_added(channel: str) -> Deferred[bool]:
+        """Tell whether the name of a channel was noted."""
+
+    def channel_remove(channel: str) -> Deferred[None]:
+        """Forget the name of a channel."""

@@ -17,6 +17,8 @@ ONE_LIFE = {
     "test_a_publication_without_history_is_let_go_at_once",
     "test_a_publication_that_is_pushed_out_is_let_go",
     "test_a_grant_that_ended_is_let_go",
+    # In which order channels were added is not known after a restart.
+    "test_a_channel_that_is_added_again_is_the_latest",
     # Nobody uses a content token any more after a restart.
     "test_a_content_token_in_use_has_no_end_until_it_is_released",
     "test_a_channel_is_known_while_its_content_token_is_held",

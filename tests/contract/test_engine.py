@@ -793,6 +793,37 @@ def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
     run(bench.engine.stop())
 
 
+# --- Channels that were added ----------------------------------------------------------------
+
+
+def added(bench: Bench) -> str:
+    return "".join(name for name in "abcd" if run(bench.engine.channel_added(name)))
+
+
+def test_a_channel_that_was_added_is_known_until_it_is_removed(bench: Bench) -> None:
+    assert added(bench) == ""
+    for name in "ab":
+        run(bench.engine.channel_add(name, 10))
+    bench.later(2 * DAY)
+    assert added(bench) == "ab"
+    for name in "ac":
+        run(bench.engine.channel_remove(name))
+    assert added(bench) == "b"
+
+
+def test_of_too_many_added_channels_the_oldest_is_forgotten(bench: Bench) -> None:
+    for name in "abc":
+        run(bench.engine.channel_add(name, 3))
+    run(bench.engine.channel_add("d", 3))
+    assert added(bench) == "bcd"
+
+
+def test_a_channel_that_is_added_again_is_the_latest(bench: Bench) -> None:
+    for name in "abcad":
+        run(bench.engine.channel_add(name, 3))
+    assert added(bench) == "acd"
+
+
 # --- Memory ----------------------------------------------------------------------------------
 
 
@@ -874,6 +905,8 @@ def test_when_all_is_over_an_engine_is_as_small_as_it_was(bench: Bench) -> None:
         run(bench.engine.presence_list_set(name, PresenceList(now, frozenset(name), now + DAY)))
         run(bench.engine.presence_add(name, info("c")))
         run(bench.engine.presence_remove(name, info("c")))
+        run(bench.engine.channel_add(name, 1000))
+        run(bench.engine.channel_remove(name))
         bench.put_content(token, limit=1000)
         if number % 2:
             bench.claim(token)

@@ -263,6 +263,18 @@ def test_a_content_channel_is_there_before_its_page_comes(
         assert reply["subscribe"]["offset"] == 1
 
 
+@both_ways
+def test_a_channel_that_the_cms_made_known_is_known(server: PushServer, restart: Restart) -> None:
+    for name in ("room7", "room8"):
+        assert nodejs(server, f"channel/add/{name}")["status"] == "success"
+    assert nodejs(server, "channel/remove/room8")["status"] == "success"
+
+    restart(server)
+
+    found = [nodejs(server, f"channel/check/{name}")["result"] for name in ("room7", "room8")]
+    assert found == [True, False]
+
+
 # --- Publishing ------------------------------------------------------------------------------
 
 

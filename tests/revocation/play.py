@@ -31,7 +31,7 @@ KEY = ServiceKey("key", b"", frozenset({"publish", "manage", "read"}))
 STEPS = 60
 
 HELD = {"grant_put", "grant_forget", "revoke_token", "revoke_user", "overlay_set", "since"}
-HELD |= {"history", "content_put", "content_claim", "publish"}
+HELD |= {"history", "content_put", "content_claim", "channel_remove", "publish"}
 """What waits for the disk where there is a journal."""
 FAR = {"grant_get", "grant_valid", "token_revoked", "overlays", "presence", "subscribe"}
 """What waits, too, where the engine is another process; it answers in any order."""
@@ -76,7 +76,7 @@ class Play:
     def _start(self) -> None:
         Deferred.fromCoroutine(self.site.start())
         self.routes = RoutesSite(self.site.node)
-        self.routes.add_channel("plain")
+        Deferred.fromCoroutine(self.routes.add_channel("plain"))
         for token in CONTENT:
             self._call("content_token", channel="page", token=token)
         for _ in range(self.random.randrange(5)):
@@ -426,7 +426,7 @@ class Play:
         else:
             here = {p for p in self.pages if p.connect_reply is not None}
             cut = self._cut("plain removed", here.__contains__, channel="plain")
-            self.routes.add_channel("plain")
+            Deferred.fromCoroutine(self.routes.add_channel("plain"))
             self._call_route("channel/remove", cut, "plain")
 
     def _call_route(self, name: str, cut: Cut, *params: str) -> None:

@@ -488,6 +488,16 @@ def test_the_channel_of_broadcasts_is_not_taken_away(world: World, http: Http) -
     assert tab.published() == [1]
 
 
+def test_a_channel_that_cannot_be_noted(world: World, http: Http) -> None:
+    """What has to be taken is taken all the same."""
+    tab = world.user("3", channels=["chat"])
+    world.engine.broken = {"channel_add": NotConnected(), "channel_remove": NotConnected()}
+    assert http.ask("POST", "channel/add/room").status == 503
+    assert http.ask("POST", "channel/remove/chat").status == 503
+    assert http.post("publish", {"channel": "chat", "data": 1}) == {**DONE, "sent": 0}
+    assert tab.published() == []
+
+
 def test_names_do_not_grow_without_end(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "MAX_CHANNELS", 3)
     for name in ("a", "b", "c"):

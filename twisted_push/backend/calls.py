@@ -31,32 +31,24 @@ def missing() -> Refused:
 
 @define(eq=False)
 class Site:
-    """One site as its CMS sees it through these routes.
-
-    ``channels`` are the names that the CMS added, the latest last, whether or not anybody receives
-    them. With ``debug`` each request is logged.
-    """
+    """One site as its CMS sees it through these routes. With ``debug`` each request is logged."""
 
     node: Node
-    channels: dict[str, None] = field(init=False, factory=dict)
     debug: bool = field(init=False, default=False)
 
-    def has_channel(self, name: str) -> bool:
+    async def has_channel(self, name: str) -> bool:
         """Tell whether a channel was added, or somebody receives it.
 
         The one that broadcasts go into is none of the CMS's.
         """
         context = self.node.context
-        if name in self.channels:
+        if name in context.hub.channels and name != context.policy.site.broadcast_channel:
             return True
-        return name in context.hub.channels and name != context.policy.site.broadcast_channel
+        return await context.engine.channel_added(name)
 
-    def add_channel(self, name: str) -> None:
+    async def add_channel(self, name: str) -> None:
         """Note a channel; if there are too many, the oldest is forgotten."""
-        self.channels.pop(name, None)
-        self.channels[name] = None
-        if len(self.channels) > MAX_CHANNELS:
-            del self.channels[next(iter(self.channels))]
+        await self.node.context.engine.channel_add(name, MAX_CHANNELS)
 
 
 @frozen

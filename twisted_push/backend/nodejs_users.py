@@ -107,7 +107,7 @@ async def add_to_user(call: Call) -> Result:
         return failed(_BAD_UID)
     if not _is_channel(channel):
         return failed(_BAD_CHANNEL)
-    call.site.add_channel(channel)
+    await call.site.add_channel(channel)
     if not _is_here(call.site, user):
         return failed("No active sessions for uid.")
     await call.site.node.backend.subscribe(_target(user), channel, ChannelGrant())
@@ -122,7 +122,7 @@ async def remove_from_user(call: Call) -> Result:
         return failed(_BAD_UID)
     if not _is_channel(channel):
         return failed(_BAD_CHANNEL)
-    existed = call.site.has_channel(channel)
+    existed = await call.site.has_channel(channel)
     # In any case: it may be in an answer of the CMS that is kept for a page to come.
     await call.site.node.backend.unsubscribe(_target(user), channel)
     return DONE if existed else failed(_NO_CHANNEL)
@@ -149,7 +149,7 @@ async def add_to_token(call: Call) -> Result:
     fault = await _token_fault(call.site, channel, token)
     if fault:
         return failed(fault)
-    call.site.add_channel(channel)
+    await call.site.add_channel(channel)
     await call.site.node.backend.subscribe(Target(token=token), channel, ChannelGrant())
     return DONE
 
@@ -181,9 +181,9 @@ async def add_channel(call: Call) -> Result:
     [channel] = call.params
     if not _is_channel(channel):
         return failed(_BAD_CHANNEL)
-    if call.site.has_channel(channel):
+    if await call.site.has_channel(channel):
         return failed(f"Channel name '{channel}' already exists.")
-    call.site.add_channel(channel)
+    await call.site.add_channel(channel)
     return DONE
 
 
@@ -192,17 +192,17 @@ async def check_channel(call: Call) -> Result:
     [channel] = call.params
     if not _is_channel(channel):
         return failed(_BAD_CHANNEL)
-    return {**DONE, "result": call.site.has_channel(channel)}
+    return {**DONE, "result": await call.site.has_channel(channel)}
 
 
 async def remove_channel(call: Call) -> Result:
     """Take a channel from everybody who has it now, and forget it."""
     [channel] = call.params
-    if not call.site.has_channel(channel):
+    if not await call.site.has_channel(channel):
         return failed(_NO_CHANNEL)
-    call.site.channels.pop(channel, None)
     if channel != call.site.node.context.policy.site.broadcast_channel:
         await call.site.node.backend.remove_channel(channel)
+    await call.site.node.context.engine.channel_remove(channel)
     return DONE
 
 

@@ -24,6 +24,7 @@ class Kind(IntEnum):
     CONTENT_TOKEN = 6
     ANSWER = 7
     PRESENCE_LIST = 8
+    CHANNEL = 9
 
 
 class Notes(Protocol):
@@ -37,7 +38,7 @@ class Notes(Protocol):
 
 
 class Table(Generic[_K, _V]):
-    """Values of one kind. ``ordered``: each put has a later end than all before it."""
+    """Values of one kind. ``ordered``: no put has an earlier end than one before it."""
 
     def __init__(self, kind: Kind, notes: Notes | None, *, ordered: bool = False) -> None:
         self.kind = kind

@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_push.engines.added import AddedChannels
 from twisted_push.engines.contents import ContentTokens
 from twisted_push.engines.facts import Kind, Table
 from twisted_push.engines.journal.journal import Journal
@@ -70,6 +71,7 @@ class MemoryEngine:
         self._streams = Streams(notes)
         self._rights = Rights(notes)
         self._contents = ContentTokens(notes)
+        self._added = AddedChannels(notes)
         self._saving: Saving | None = None
         if journal is not None:
             self._saving = Saving(self._streams, journal, self._announce, self._clock)
@@ -94,9 +96,9 @@ class MemoryEngine:
         """Take in what the journal has."""
         if self._saving is not None:
             self._saving.restore(loaded.streams)
+        others = (self._contents.table, self._added.table, self._streams.answers)
         tables: dict[Kind, Table[Any, Any]] = {
-            each.kind: each
-            for each in (*self._rights.tables, self._contents.table, self._streams.answers)
+            each.kind: each for each in (*self._rights.tables, *others)
         }
         for kind, key, value, until in loaded.facts:
             tables[kind].restore(key, value, until)
@@ -255,6 +257,19 @@ class MemoryEngine:
 
     def content_channels(self) -> Deferred[int]:
         return succeed(self._contents.channels())
+
+    # --- Channels that were added ------------------------------------------------------------
+
+    def channel_add(self, channel: str, limit: int) -> Deferred[None]:
+        self._added.add(channel, limit)
+        return self._noted(None)
+
+    def channel_added(self, channel: str) -> Deferred[bool]:
+        return succeed(channel in self._added)
+
+    def channel_remove(self, channel: str) -> Deferred[None]:
+        self._added.remove(channel)
+        return self._noted(None)
 
     # --- The journal, and time ---------------------------------------------------------------
 

@@ -210,6 +210,14 @@ class Crashes(RuleBasedStateMachine):
     def release_content(self) -> None:
         self.both("content_release", self.in_use.pop(), self.now + 100.0)
 
+    @rule(channel=CHANNELS)
+    def add_channel(self, channel: str) -> None:
+        self.both("channel_add", channel, 10)
+
+    @rule(channel=CHANNELS)
+    def remove_channel(self, channel: str) -> None:
+        self.both("channel_remove", channel)
+
     # --- Ends --------------------------------------------------------------------------------
 
     @rule()
@@ -258,8 +266,9 @@ class Crashes(RuleBasedStateMachine):
                 found, expected = self.both(what, user)
                 assert found == expected
         for channel in "abc":
-            found, expected = self.both("content_known", channel)
-            assert found is expected
+            for method in ("content_known", "channel_added"):
+                found, expected = self.both(method, channel)
+                assert found is expected
 
     def teardown(self) -> None:
         self.life.stop()

@@ -50,6 +50,7 @@ _DECODERS: Mapping[Kind, tuple[Any, Any]] = {
         (Kind.CONTENT_TOKEN, bytes, ContentToken),
         (Kind.ANSWER, bytes, StreamPosition | None),
         (Kind.PRESENCE_LIST, str, PresenceList),
+        (Kind.CHANNEL, str, bool),
     )
 }
 
