@@ -224,13 +224,16 @@ class IEngine(Interface):
         """Forget the grants of a user, answers on their way included: the CMS is asked anew."""
 
     def revoke_token(token: bytes, until: float) -> Deferred[None]:
-        """Refuse a token from now on (logout)."""
+        """Refuse a token from now on (logout), and forget the content tokens that it holds."""
 
     def token_revoked(token: bytes) -> Deferred[bool]:
         """Tell whether a token was logged out by itself: nobody need be asked about it."""
 
     def revoke_user(user: str, until: float) -> Deferred[None]:
-        """Refuse every token of a user that is known or was issued up to now (logout)."""
+        """Refuse every token of a user that is known or was issued up to now (logout).
+
+        The content tokens that the user holds are forgotten.
+        """
 
     def overlay_set(user: str, channel: str, overlay: ChannelOverlay) -> Deferred[None]:
         """Note a channel that the CMS added to or took from a user; later grants override it."""
@@ -250,12 +253,19 @@ class IEngine(Interface):
         Fails with `Overloaded` if ``limit`` others are kept already.
         """
 
-    def content_claim(token: bytes, channel: str, holder: bytes) -> Deferred[ContentToken | None]:
+    def content_claim(
+        token: bytes, channel: str, holder: bytes, user: str
+    ) -> Deferred[ContentToken | None]:
         """Use a content token for a channel; give it, held by ``holder`` from now on.
 
-        None if it is not known, is over its time, is of another channel, or somebody else holds
-        it. One that is in use has no end: see `content_release`.
+        ``user`` is whose page that is, "" for anonymous. None if it is not known, is over its
+        time, is of another channel, or somebody else holds it: another user, or, while it is in
+        use or for an anonymous one, another holder. One that is in use has no end: see
+        `content_release`.
         """
+
+    def content_hand_over(token: bytes, holder: bytes, new: bytes) -> Deferred[None]:
+        """Have a content token be held by ``new``, if it is still held by ``holder``."""
 
     def content_release(token: bytes, expires_at: float) -> Deferred[None]:
         """Set the end of a content token whose connection is gone."""

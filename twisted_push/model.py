@@ -152,8 +152,8 @@ class ContentToken:
 
     ``data`` is JSON text that others in the channel are given with it. With ``notify_on_leave``
     they are told when its user leaves. ``expires_at`` (unix seconds) is its end while nobody is in
-    the channel with it. ``holder`` is the digest of the connection token that it was first used
-    with, and is used with alone from then on.
+    the channel with it. ``holder`` is what the page that uses it is known by, and ``user`` its
+    user ("" for anonymous): it is for this page alone, or for the user's next one when it is gone.
     """
 
     channel: str
@@ -161,6 +161,7 @@ class ContentToken:
     notify_on_leave: bool = False
     data: bytes | None = None
     holder: bytes | None = field(default=None, repr=False)
+    user: str = ""
 
 
 @frozen

@@ -245,9 +245,9 @@ class Bench:
         run(self.engine.content_put(token, content, limit))
 
     def claim(
-        self, token: bytes, *, channel: str = "a", holder: bytes = b"h"
+        self, token: bytes, *, channel: str = "a", holder: bytes = b"h", user: str = ""
     ) -> ContentToken | None:
-        return run(self.engine.content_claim(token, channel, holder))
+        return run(self.engine.content_claim(token, channel, holder, user))
 
     def knows(self, channel: str) -> bool:
         return run(self.engine.content_known(channel))

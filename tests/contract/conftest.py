@@ -22,6 +22,7 @@ ONE_LIFE = {
     # Nobody uses a content token any more after a restart.
     "test_a_content_token_in_use_has_no_end_until_it_is_released",
     "test_a_channel_is_known_while_its_content_token_is_held",
+    "test_a_user_may_hold_a_content_token_by_something_new_when_nobody_uses_it",
     # It looks at the objects of one life.
     "test_when_all_is_over_an_engine_is_as_small_as_it_was",
     "test_it_is_in_the_stream_when_it_is_announced",

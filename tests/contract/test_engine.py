@@ -667,6 +667,73 @@ def test_the_first_holder_of_a_content_token_keeps_it(bench: Bench) -> None:
     assert bench.claim(b"t", holder=b"h") is not None
 
 
+def test_a_content_token_is_not_for_another_user_who_comes_with_what_holds_it(bench: Bench) -> None:
+    bench.put_content(b"t")
+    assert bench.claim(b"t", holder=b"h", user="u") is not None
+    for user in ("", "v"):
+        assert bench.claim(b"t", holder=b"h", user=user) is None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    for user in ("", "v"):
+        assert bench.claim(b"t", holder=b"h", user=user) is None
+    assert bench.claim(b"t", holder=b"h", user="u") is not None
+
+
+def test_a_user_may_hold_a_content_token_by_something_new_when_nobody_uses_it(bench: Bench) -> None:
+    bench.put_content(b"t")
+    assert bench.claim(b"t", holder=b"h", user="u") is not None
+    assert bench.claim(b"t", holder=b"i", user="u") is None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(59.5)
+    assert bench.claim(b"t", holder=b"i", user="v") is None
+    found = bench.claim(b"t", holder=b"i", user="u")
+    assert found is not None
+    assert (found.holder, found.user) == (b"i", "u")
+    assert bench.claim(b"t", holder=b"h", user="u") is None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    bench.later(60.0)
+    assert bench.claim(b"t", holder=b"i", user="u") is None
+
+
+def test_one_anonymous_client_does_not_come_back_as_another(bench: Bench) -> None:
+    bench.put_content(b"t")
+    assert bench.claim(b"t", holder=b"h") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    assert bench.claim(b"t", holder=b"i") is None
+    assert bench.claim(b"t", holder=b"h") is not None
+
+
+@pytest.mark.parametrize("by", ["token", "user"])
+def test_a_logout_ends_the_content_tokens_that_are_held(bench: Bench, by: str) -> None:
+    end = bench.clock.seconds() + 60.0
+    who = {b"t": (b"h", "u"), b"s": (b"h", "u"), b"u": (b"i", "u"), b"v": (b"j", "v")}
+    bench.put_content(b"unused")
+    for token, (holder, user) in who.items():
+        bench.put_content(token)
+        assert bench.claim(token, holder=holder, user=user) is not None
+        run(bench.engine.content_release(token, end))
+    if by == "token":
+        run(bench.engine.revoke_token(b"h", end))
+    else:
+        run(bench.engine.revoke_user("u", end))
+    left = [bench.claim(token, holder=h, user=u) is not None for token, (h, u) in who.items()]
+    assert left == [False, False, by == "token", True]
+    assert bench.claim(b"unused", holder=b"i", user="u") is not None
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_content_token_is_handed_over_by_its_holder_alone(bench: Bench, held: bool) -> None:
+    bench.put_content(b"t")
+    if held:
+        assert bench.claim(b"t", holder=b"h") is not None
+    run(bench.engine.content_hand_over(b"t", b"other", b"i"))
+    run(bench.engine.content_hand_over(b"unknown", b"h", b"i"))
+    assert bench.claim(b"t", holder=b"h") is not None
+    run(bench.engine.content_hand_over(b"t", b"h", b"i"))
+    assert bench.claim(b"t", holder=b"h") is None
+    assert bench.claim(b"t", holder=b"i") is not None
+    assert bench.claim(b"unknown", holder=b"i") is None
+
+
 def test_a_content_token_that_nobody_used_ends(bench: Bench) -> None:
     bench.put_content(b"t", life=60.0)
     bench.put_content(b"u", life=60.0)
@@ -760,11 +827,11 @@ def test_a_channel_is_known_while_its_content_token_is_held(bench: Bench) -> Non
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
+def test_in_any_order_a_content_token_is_had_by_its_first_holder_or_the_same_user(
     data: st.DataObject,
 ) -> None:
     bench = start(ENGINES[data.draw(st.sampled_from(sorted(ENGINES)))])
-    known: dict[bytes, tuple[str, float, bytes | None]] = {}
+    known: dict[bytes, tuple[str, float, tuple[bytes, str] | None]] = {}
     for _ in range(data.draw(st.integers(0, 25))):
         action = data.draw(st.sampled_from(["put", "claim", "claim", "release", "later"]))
         token, channel = data.draw(st.sampled_from([b"t", b"u"])), data.draw(st.sampled_from("ab"))
@@ -773,13 +840,14 @@ def test_in_any_order_a_content_token_is_had_by_its_first_holder_alone(
             bench.put_content(token, channel=channel, life=50.0)
             known[token] = (channel, now + 50.0, None)
         elif action == "claim":
-            who = data.draw(st.sampled_from([b"h", b"i"]))
-            of, until, holder = known.get(token, ("", 0.0, None))
-            good = of == channel and until > now and holder in (None, who)
-            found = bench.claim(token, channel=channel, holder=who)
+            who = data.draw(st.sampled_from([(b"h", "u"), (b"i", "u"), (b"j", "v"), (b"k", "")]))
+            of, until, held_by = known.get(token, ("", 0.0, None))
+            back = held_by is not None and held_by[1] == who[1] != "" and until < math.inf
+            good = of == channel and until > now and (held_by in (None, who) or back)
+            found = bench.claim(token, channel=channel, holder=who[0], user=who[1])
             assert (found is not None) is good
             if found is not None:
-                assert found.holder == who
+                assert (found.holder, found.user) == who
                 known[token] = (channel, math.inf, who)
         elif action == "release" and token in known and known[token][1] == math.inf:
             run(bench.engine.content_release(token, now + 50.0))

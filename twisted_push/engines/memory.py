@@ -208,6 +208,7 @@ class MemoryEngine:
 
     def revoke_token(self, token: bytes, until: float) -> Deferred[None]:
         self._rights.revoke_token(token, until)
+        self._contents.forget(holder=token)
         return self._noted(None)
 
     def token_revoked(self, token: bytes) -> Deferred[bool]:
@@ -215,6 +216,7 @@ class MemoryEngine:
 
     def revoke_user(self, user: str, until: float) -> Deferred[None]:
         self._rights.revoke_user(user, until, self._clock.seconds())
+        self._contents.forget(user=user)
         return self._noted(None)
 
     def overlay_set(self, user: str, channel: str, overlay: ChannelOverlay) -> Deferred[None]:
@@ -241,10 +243,14 @@ class MemoryEngine:
         return self._noted(None)
 
     def content_claim(
-        self, token: bytes, channel: str, holder: bytes
+        self, token: bytes, channel: str, holder: bytes, user: str
     ) -> Deferred[ContentToken | None]:
-        held = self._contents.claim(token, channel, holder, self._clock.seconds())
+        held = self._contents.claim(token, channel, holder, user, self._clock.seconds())
         return succeed(None) if held is None else self._noted_if_possible(held)
+
+    def content_hand_over(self, token: bytes, holder: bytes, new: bytes) -> Deferred[None]:
+        self._contents.hand_over(token, holder, new, self._clock.seconds())
+        return self._noted_if_possible(None)
 
     def content_release(self, token: bytes, expires_at: float) -> Deferred[None]:
         self._contents.release(token, expires_at, self._clock.seconds())

@@ -2,8 +2,9 @@
 
 The CMS registers a token for a channel and puts it into a page; the page's client joins with it.
 The engine keeps the tokens; here is who is in a channel by one: their seats. The first holder of a
-token keeps it: it comes back with the same token after its connection was lost. A holder is known
-by the connection token; one that brings a new one (`Content.refreshed`) stays the holder.
+token keeps it: it comes back with the same token after its connection was lost. A holder is a page,
+known by its connection token; one that brings a new one (`Content.refreshed`) stays the holder. A
+page that is gone may come back as another of its user: with a new connection token, or by a cookie.
 
 Source of the verbs and of the notice: the specification of Drupal's nodejs module, sections 1
 (``content/token*``) and 5.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -40,18 +41,22 @@ _Person = tuple[str, str | bytes | None]
 
 @define(eq=False)
 class _Seat:
-    """A session in a channel by a token. ``person`` is who sits here, in however many tabs."""
+    """A session in a channel by a token. ``person`` is who sits here, in however many tabs.
+
+    ``holder`` is what the engine knows it by.
+    """
 
     session: Session
     content: ContentToken
     digest: bytes = field(repr=False)
     label: str = field(repr=False)
+    holder: bytes = field(repr=False)
     person: _Person = field(init=False, repr=False)
 
     @person.default
     def _who(self) -> _Person:
         user = self.session.user
-        return user, None if user else (self.label or self.content.holder)
+        return user, None if user else (self.label or self.holder)
 
 
 @define
@@ -59,12 +64,10 @@ class _Use:
     """How many sessions here are in by a token or ask to be.
 
     ``claimed`` is whether the engine may take it for one in use: then it is told of the end.
-    ``held`` is what it was last given as, since it was registered.
     """
 
     sessions: int = 0
     claimed: bool = False
-    held: ContentToken | None = None
 
 
 class Content:
@@ -119,8 +122,7 @@ class Content:
         except Overloaded:
             raise Refused(106, "limit exceeded: too many content tokens") from None
         if digest in self._uses:
-            use = self._uses[digest]
-            use.claimed, use.held = False, None  # That was of the registration before.
+            self._uses[digest].claimed = False  # That was of the registration before.
 
     async def exists(self, channel: str) -> bool:
         """Tell whether a token of a channel is kept, or somebody is in by one."""
@@ -180,10 +182,11 @@ class Content:
         before = session.subscriptions.get(channel)
         if before is None:
             policy.check_channel_count(len(session.subscriptions))
+        holder = _holder(session)
         self._uses.setdefault(digest, _Use()).sessions += 1
         try:
             with self._channels.arrivals.wishing(session, channel) as wish:
-                content = await self._claim(session, channel, digest)
+                content = await self._claim(digest, channel, holder, session.user)
                 if wish.taken:
                     raise Refused(103)
             joined = None
@@ -195,30 +198,27 @@ class Content:
         if content is None:
             self._used(digest)
             return None
-        self._sit(_Seat(session, content, digest, label))
+        self._sit(_Seat(session, content, digest, label, holder))
         return content, joined
 
     def refreshed(self, session: Session) -> None:
         """Take notice that a client brought a new token: what it held by the old one it keeps."""
-        limit = self._context.policy.limits.max_content_tokens
+        new = _holder(session)
         for seat in self._seats.get(session, {}).values():
-            use = self._uses[seat.digest]
-            if use.held == seat.content:  # Else it is somebody else's by now.
-                seat.content = use.held = evolve(seat.content, holder=_holder(session))
-                self._context.watch(
-                    self._context.engine.content_put(seat.digest, seat.content, limit)
-                )
+            holder, seat.holder = seat.holder, new
+            self._context.watch(self._context.engine.content_hand_over(seat.digest, holder, new))
 
-    async def _claim(self, session: Session, channel: str, digest: bytes) -> ContentToken | None:
+    async def _claim(
+        self, digest: bytes, channel: str, holder: bytes, user: str
+    ) -> ContentToken | None:
         """Have the engine give a token to who holds it first; None if it is not good."""
         try:
-            content = await self._context.engine.content_claim(digest, channel, _holder(session))
+            content = await self._context.engine.content_claim(digest, channel, holder, user)
         except (CancelledError, OutcomeUnknown):
             self._uses[digest].claimed = True
             raise
         if content is not None:
-            use = self._uses[digest]
-            use.claimed, use.held = True, content
+            self._uses[digest].claimed = True
         return content
 
     async def _enter(

@@ -35,6 +35,7 @@ from twisted_push.model import (
 CHANNELS = st.sampled_from(["a", "b", "c"])
 USERS = st.sampled_from(["u", "v"])
 TOKENS = st.sampled_from([b"s", b"t"])
+HOLDERS = st.sampled_from([b"h", b"i"])
 OPTIONS = st.builds(
     PublishOptions,
     st.integers(0, 4),
@@ -198,12 +199,16 @@ class Crashes(RuleBasedStateMachine):
         self.both("content_put", token, ContentToken(channel, self.now + 100.0), 10)
         self.in_use.discard(token)
 
-    @rule(token=TOKENS, channel=CHANNELS, holder=st.sampled_from([b"h", b"i"]))
-    def claim_content(self, token: bytes, channel: str, holder: bytes) -> None:
-        found, expected = self.both("content_claim", token, channel, holder)
+    @rule(token=TOKENS, channel=CHANNELS, holder=HOLDERS, user=USERS)
+    def claim_content(self, token: bytes, channel: str, holder: bytes, user: str) -> None:
+        found, expected = self.both("content_claim", token, channel, holder, user)
         assert found == expected
         if found is not None:
             self.in_use.add(token)
+
+    @rule(token=TOKENS, holder=HOLDERS, new=HOLDERS)
+    def hand_over_content(self, token: bytes, holder: bytes, new: bytes) -> None:
+        self.both("content_hand_over", token, holder, new)
 
     @precondition(lambda self: self.in_use)
     @rule()

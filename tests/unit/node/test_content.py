@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -114,7 +114,8 @@ async def test_the_engine_is_given_digests_and_the_limit(make_world: Worlds) -> 
     digest = token_digest("secret")
     [(put, kept, limit)] = world.engine.named("content_put")
     assert (put, kept, limit) == (digest, ContentToken("page", NOW + TTL), 7)
-    assert world.engine.named("content_claim") == [(digest, "page", tab.session.token_digest)]
+    held_by = (tab.session.token_digest, "alice")
+    assert world.engine.named("content_claim") == [(digest, "page", *held_by)]
     assert "secret" not in repr(world.engine.calls)
 
 
@@ -288,13 +289,76 @@ async def test_a_stranger_who_asks_while_the_holder_leaves(make_world: Worlds) -
     assert await code_of(join(world, world.user("bob"), "t")) == 103
 
 
-async def test_a_client_without_a_token_holds_by_its_connection(make_world: Worlds) -> None:
+async def test_an_anonymous_client_without_a_token_holds_by_its_connection(
+    make_world: Worlds,
+) -> None:
     world = await make(make_world)
     one, two = world.connected(), world.connected()
     await register(world, "t")
     await join(world, one, "t")
     assert await code_of(join(world, two, "t")) == 103
     assert content(world).users("page") == [("", "")]
+    one.leave()
+    assert await code_of(join(world, world.connected(), "t")) == 103
+
+
+def asked_for(world: World, user: str, **params: Any) -> Tab:
+    """Give a client of which the CMS says who it is: by its cookie, if there is no token."""
+    tab = world.tab()
+    tab.transport.request = evolve(tab.transport.request, headers={"cookie": f"user={user}"})
+    tab.send("connect", **params)
+    world.cms.agent.flush()
+    world.cms.reply({"result": {"user": user}})
+    assert tab.session.user == user
+    return tab
+
+
+async def test_a_page_comes_back_with_another_connection_token(make_world: Worlds) -> None:
+    world = await make(make_world)
+    old, bob = world.user("alice", jti="1"), world.user("bob")
+    await register(world, "t")
+    await join(world, old, "t")
+    assert await code_of(join(world, world.user("alice", jti="2"), "t")) == 103
+    for number in range(2, 5):
+        old.leave()
+        world.advance(TTL - 1)
+        assert await code_of(join(world, bob, "t")) == 103
+        new = world.user("alice", jti=f"{number}")
+        await join(world, new, "t")
+        assert await code_of(join(world, world.user("alice", jti="1"), "t")) == 103
+        old = new
+    old.leave()
+    world.advance(TTL)
+    assert await code_of(join(world, world.user("alice", jti="4"), "t")) == 103
+
+
+async def test_a_page_that_is_known_by_its_cookie_comes_back(make_world: Worlds) -> None:
+    world = await make(make_world, callback=True)
+    tab = asked_for(world, "alice")
+    await register(world, "t", "u")
+    await join(world, tab, "t")
+    assert await code_of(join(world, asked_for(world, "alice"), "t")) == 103
+    tab.leave()
+    assert await code_of(join(world, asked_for(world, "bob"), "t")) == 103
+    assert await code_of(join(world, asked_for(world, ""), "t")) == 103
+    await join(world, asked_for(world, "alice"), "t")
+    # One without a name is nobody who could come back.
+    stranger = asked_for(world, "")
+    await join(world, stranger, "u")
+    stranger.leave()
+    assert await code_of(join(world, asked_for(world, ""), "u")) == 103
+
+
+async def test_a_connection_token_that_is_another_users_by_now(make_world: Worlds) -> None:
+    """What the page of one user was given is not for the next who logs in by the same token."""
+    world = await make(make_world, callback=True)
+    for user, code in (("alice", None), ("bob", 103), ("", 103)):
+        tab = asked_for(world, user, token="session")
+        if user == "alice":
+            await register(world, "t")
+        assert await code_of(join(world, tab, "t")) == code
+        tab.leave()
+        await world.node.backend.disconnect(Target(user=user, anonymous=True), Disconnect(3503))
 
 
 async def test_joining_again_is_no_second_seat(make_world: Worlds) -> None:
@@ -887,7 +951,9 @@ class Model:
         known = self.tokens.get(token)
         if known is None or known.channel != channel or known.expires <= self.now:
             return False
-        if known.holder not in (None, holder):
+        user = holder.partition("/")[0]
+        back = user and known.holder is not None and known.holder.startswith(f"{user}/")
+        if known.holder not in (None, holder) and not (back and known.expires < float("inf")):
             return False
         known.holder, known.expires = holder, float("inf")
         self.claimed.add(token)

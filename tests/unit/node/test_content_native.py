@@ -131,16 +131,24 @@ async def test_a_page_comes_back_and_nobody_else(make_world: Worlds) -> None:
     assert subscribe(world.connected(token=token), "page")["error"] == REFUSED
 
 
-async def test_a_page_that_brought_a_new_token_comes_back_with_it(make_world: Worlds) -> None:
+@pytest.mark.parametrize("who", [{"sub": "alice"}, {}])
+async def test_a_page_that_brought_a_new_token_is_known_by_it(
+    make_world: Worlds, who: dict[str, str]
+) -> None:
     world = await make(make_world)
     await register(world, "page")
-    old, new = sign(sub="alice"), sign(sub="alice", jti="2")
+    old, new = sign(**who), sign(**who, jti="2")
     tab = world.connected(token=old)
     assert subscribe(tab, "page") == JOINED
     assert "refresh" in tab.ask("refresh", token=new)
-    tab.leave()
     assert subscribe(world.connected(token=old), "page")["error"] == REFUSED
-    assert subscribe(world.connected(token=new), "page") == JOINED
+    again = world.connected(token=new)
+    assert subscribe(again, "page") == JOINED
+    tab.leave()
+    again.leave()
+    assert ("error" in subscribe(world.connected(token=old), "page")) is (not who)
+    if not who:
+        assert subscribe(world.connected(token=new), "page") == JOINED
 
 
 async def test_a_new_token_takes_nothing_from_the_next_holder(make_world: Worlds) -> None:
