@@ -270,6 +270,12 @@ class IEngine(Interface):
     def content_release(token: bytes, expires_at: float) -> Deferred[None]:
         """Set the end of a content token whose connection is gone."""
 
+    def content_forget(channel: str, user: str | None, holder: bytes | None) -> Deferred[None]:
+        """Forget the content tokens of a channel that are held by a user, or by a holder.
+
+        Where neither is given: all of the channel, those that nobody used yet included.
+        """
+
     def content_known(channel: str) -> Deferred[bool]:
         """Tell whether a content token of a channel is kept that is within its time."""
 

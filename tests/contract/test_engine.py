@@ -720,6 +720,38 @@ def test_a_logout_ends_the_content_tokens_that_are_held(bench: Bench, by: str) -
     assert bench.claim(b"unused", holder=b"i", user="u") is not None
 
 
+@pytest.mark.parametrize(
+    ("user", "holder", "left"),
+    [
+        ("u", None, "scf-"),
+        ("v", None, "tscf-"),
+        ("", None, "tsf-"),
+        (None, b"h", "scf-"),
+        (None, b"other", "tscf-"),
+        (None, None, "sf"),
+    ],
+)
+def test_content_tokens_of_a_channel_are_forgotten(
+    bench: Bench, user: str | None, holder: bytes | None, left: str
+) -> None:
+    """By their user, by their holder, or all; s is of the user in another channel."""
+    who = {"t": (b"h", "u"), "s": (b"h", "u"), "c": (b"i", ""), "f": (b"j", "f"), "-": (b"k", "k")}
+    channels = {"t": "a", "s": "b", "c": "a", "f": "b", "-": "a"}
+    for name, (held_by, of) in who.items():
+        token, channel = name.encode(), channels[name]
+        bench.put_content(token, channel=channel)
+        if name != "-":  # Nobody used this one yet.
+            assert bench.claim(token, channel=channel, holder=held_by, user=of) is not None
+            run(bench.engine.content_release(token, bench.clock.seconds() + 60.0))
+    run(bench.engine.content_forget("a", user, holder))
+    found = [
+        name
+        for name, (held_by, of) in who.items()
+        if bench.claim(name.encode(), channel=channels[name], holder=held_by, user=of)
+    ]
+    assert "".join(found) == left
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_a_content_token_is_handed_over_by_its_holder_alone(bench: Bench, held: bool) -> None:
     bench.put_content(b"t")

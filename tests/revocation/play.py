@@ -31,7 +31,8 @@ KEY = ServiceKey("key", b"", frozenset({"publish", "manage", "read"}))
 STEPS = 60
 
 HELD = {"grant_put", "grant_forget", "revoke_token", "revoke_user", "overlay_set", "since"}
-HELD |= {"history", "content_put", "content_claim", "channel_remove", "publish"}
+HELD |= {"history", "content_put", "content_claim", "content_forget", "publish"}
+HELD |= {"channel_remove"}
 """What waits for the disk where there is a journal."""
 FAR = {"grant_get", "grant_valid", "token_revoked", "overlays", "presence", "subscribe"}
 """What waits, too, where the engine is another process; it answers in any order."""

@@ -218,6 +218,15 @@ def test_a_content_channel(world: World, http: Http) -> None:
     assert http.post("content/token/users", {"channel": "other"}) == users()
 
 
+def test_a_content_channel_that_is_removed_is_gone_for_pages_to_come(
+    world: World, http: Http
+) -> None:
+    assert http.post("content/token", PAGE_1) == DONE
+    assert http.get("channel/remove/page_1") == DONE
+    assert http.post("content/token/message", {"channel": "page_1"}) == {"error": "Invalid message"}
+    assert http.get("channel/remove/page_1") == failed("Non-existent channel name.")
+
+
 def users(*uids: str, tokens: tuple[str, ...] = ()) -> Any:
     return {"users": {"uids": list(uids), "authTokens": list(tokens)}}
 

@@ -198,7 +198,8 @@ async def check_channel(call: Call) -> Result:
 async def remove_channel(call: Call) -> Result:
     """Take a channel from everybody who has it now, and forget it."""
     [channel] = call.params
-    if not await call.site.has_channel(channel):
+    of_content = await call.site.node.content.exists(channel)
+    if not of_content and not await call.site.has_channel(channel):
         return failed(_NO_CHANNEL)
     if channel != call.site.node.context.policy.site.broadcast_channel:
         await call.site.node.backend.remove_channel(channel)

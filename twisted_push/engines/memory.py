@@ -258,6 +258,12 @@ class MemoryEngine:
             self._journal.poke()  # After a restart it would have an end in any case.
         return succeed(None)
 
+    def content_forget(
+        self, channel: str, user: str | None, holder: bytes | None
+    ) -> Deferred[None]:
+        self._contents.forget(channel=channel, user=user, holder=holder)
+        return self._noted(None)
+
     def content_known(self, channel: str) -> Deferred[bool]:
         return succeed(self._contents.known(channel, self._clock.seconds()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -31,6 +31,7 @@ from twisted_push.model import (
     StreamPosition,
 )
 from twisted_push.node.channels import Channels
+from twisted_push.node.content import forget_tokens
 from twisted_push.node.context import TOMBSTONE, Context
 from twisted_push.node.mirrors import Mirrors
 from twisted_push.node.targets import Target, clients_of
@@ -201,11 +202,13 @@ class Backend:
         self._context.policy.check_channel(channel)
         self._check_named(target)
         take = partial(self._take, target, channel, self._context.clock.seconds())
-        await _noted(self._note(target, channel, None), take)
+        forgetting = forget_tokens(self._context, target, channel)
+        await _noted(_all_of([self._note(target, channel, None), forgetting]), take)
 
     async def remove_channel(self, channel: str) -> None:
         """Take a channel from everybody who has it now; nothing of it is delivered any more."""
-        await self._take(Target(), channel, self._context.clock.seconds())
+        take = partial(self._take, Target(), channel, self._context.clock.seconds())
+        await _noted(forget_tokens(self._context, Target(), channel), take)
 
     async def _take(self, target: Target, channel: str, at: float) -> None:
         self._channels.arrivals.note(target, channel, math.inf if target.one else at)
@@ -265,8 +268,7 @@ class Backend:
         known = {each.token_digest for each in here if each.token_digest is not None}
         revoking = [engine.revoke_token(token, until) for token in known]
         revoking.append(engine.revoke_user(user, until))
-        done = gatherResults(revoking, consumeErrors=True)
-        return done.addCallbacks(lambda _: None, _first_cause)
+        return _all_of(revoking)
 
     async def _send_away(self, target: Target, disconnect: Disconnect, at: float) -> None:
         """Close who is meant: who is here, and who is on the way by what was said up to ``at``."""
@@ -386,6 +388,12 @@ async def _noted(
     finally:
         if waits:
             await do()
+
+
+def _all_of(doing: Sequence[Deferred[None]]) -> Deferred[None]:
+    """Give a Deferred that fires when all have, with the fault of the first that failed."""
+    done = gatherResults(doing, consumeErrors=True)
+    return done.addCallbacks(lambda _: None, _first_cause)
 
 
 def _first_cause(failure: Failure) -> Failure:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
 from twisted_push.cms.gate import MAX_TOKEN_LENGTH
@@ -25,10 +25,11 @@ from twisted_push.jsontext import encode
 from twisted_push.model import ContentToken, Published, StreamPosition
 from twisted_push.node.channels import Channels, Joined
 from twisted_push.node.context import Context
+from twisted_push.node.targets import Target
 from twisted_push.session import Kind, Session, Subscription
 from twisted_push.wheel import Wheel
 
-__all__ = ["Content"]
+__all__ = ["Content", "forget_tokens"]
 
 GRANULARITY = 0.25
 """Seconds of one slot of the wheel."""
@@ -311,6 +312,19 @@ class Content:
         if ttl is not None and ttl > longest:
             raise Refused(107, f"bad request: ttl is above content_token_ttl ({longest:g} s)")
         return self._context.clock.seconds() + (longest if ttl is None else ttl)
+
+
+def forget_tokens(context: Context, target: Target, channel: str) -> Deferred[None]:
+    """Have nobody come back by a content token to a channel that is taken from who is meant.
+
+    It is begun at once. One client that is meant by its name may use its token again, as it may
+    ask for any channel again; where everybody is meant, no token of the channel is good any more.
+    """
+    if target.one:
+        return succeed(None)
+    user = target.user if target.whole_user or target.anonymous else None
+    holder = token_digest(target.token) if target.token else None
+    return context.engine.content_forget(channel, user, holder)
 
 
 def _holder(session: Session) -> bytes:

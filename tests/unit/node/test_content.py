@@ -764,9 +764,97 @@ async def test_a_channel_that_the_cms_takes_away(make_world: Worlds) -> None:
     assert digest == token_digest("t")
     assert end == NOW + TTL
     assert alice.code is None
-    await join(world, alice, "t")
+    assert await code_of(join(world, alice, "t")) == 103
+    await register(world, "another")
+    await join(world, alice, "another")
     await world.publish("page", "again")
     assert alice.published() == ["again"]
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("by", ["user", "token", "channel"])
+async def test_what_is_taken_does_not_come_back_by_a_content_token(
+    make_world: Worlds, by: str, here: bool
+) -> None:
+    """Neither for who is here nor for who may come back, and for nobody else is it taken."""
+    world = await make(make_world)
+    alice, bob, carol = world.user("alice"), world.user("bob"), world.user("carol")
+    await register(world, "alices", "bobs", "unused")
+    await register(world, "elsewhere", channel="other")
+    await join(world, alice, "alices")
+    await join(world, bob, "bobs")
+    await join(world, alice, "elsewhere", "other")
+    if not here:
+        alice.leave()
+        alice = world.user("alice")
+    backend = world.node.backend
+    if by == "user":
+        await backend.unsubscribe(ALICE, "page")
+    elif by == "token":
+        await backend.unsubscribe(Target(token=sign(sub="alice")), "page")
+    else:
+        await backend.remove_channel("page")
+    assert await code_of(join(world, alice, "alices")) == 103
+    assert await code_of(join(world, world.user("alice", jti="2"), "alices")) == 103
+    await join(world, alice, "elsewhere", "other")
+    gone = 103 if by == "channel" else None
+    assert await code_of(join(world, bob, "bobs")) == gone
+    assert await code_of(join(world, carol, "unused")) == gone
+
+
+async def test_a_channel_is_taken_from_those_who_have_no_name(make_world: Worlds) -> None:
+    world = await make(make_world)
+    alice, tab = world.user("alice"), world.connected(token=sign(jti="1"))
+    await register(world, "alices", "t", "unused")
+    await join(world, alice, "alices")
+    await join(world, tab, "t")
+    await world.node.backend.unsubscribe(Target(anonymous=True), "page")
+    assert await code_of(join(world, tab, "t")) == 103
+    await join(world, alice, "alices")
+    await join(world, tab, "unused")
+
+
+async def test_one_client_from_which_a_channel_is_taken_keeps_its_token(
+    make_world: Worlds,
+) -> None:
+    world = await make(make_world)
+    alice, _ = await watched(world)
+    await world.node.backend.unsubscribe(Target(client=alice.session.client), "page")
+    assert content(world).users("page") == [("bob", "")]
+    await join(world, alice, "t")
+
+
+async def test_a_new_connection_token_brings_back_nothing_that_was_taken(
+    make_world: Worlds,
+) -> None:
+    world = await make(make_world)
+    alice, _ = await watched(world)
+    world.engine.hold.add("content_forget")
+    taking = later(world.node.backend.unsubscribe(ALICE, "page"))
+    new = sign(sub="alice", jti="2")
+    assert "refresh" in alice.ask("refresh", token=new)
+    world.engine.release()
+    assert taking.done
+    assert await code_of(join(world, alice, "t")) == 103
+    assert await code_of(join(world, world.connected(token=new), "t")) == 103
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+async def test_an_engine_that_fails_keeps_nobody_in_a_channel(
+    make_world: Worlds, everybody: bool
+) -> None:
+    world = await make(make_world)
+    tab = world.connected(token=sign(jti="1"))
+    await register(world, "t")
+    await join(world, tab, "t")
+    world.engine.broken["content_forget"] = NotConnected()
+    backend, nameless = world.node.backend, Target(anonymous=True)
+    with pytest.raises(NotConnected):
+        await (
+            backend.remove_channel("page") if everybody else backend.unsubscribe(nameless, "page")
+        )
+    await world.publish("page", 1)
+    assert tab.published() == []
 
 
 async def test_a_channel_that_is_taken_away_and_given_back_at_once(make_world: Worlds) -> None:
@@ -776,7 +864,8 @@ async def test_a_channel_that_is_taken_away_and_given_back_at_once(make_world: W
     await world.node.backend.unsubscribe(ALICE, "page")
     await world.node.backend.subscribe(ALICE, "page", ChannelGrant())
     assert content(world).users("page") == [("bob", "")]
-    await join(world, alice, "t")
+    await register(world, "another")
+    await join(world, alice, "another")
     assert content(world).users("page") == [("bob", ""), ("alice", "")]
     world.advance(10)
     assert bob.published() == []
