@@ -270,6 +270,9 @@ class IEngine(Interface):
     def content_release(token: bytes, expires_at: float) -> Deferred[None]:
         """Set the end of a content token whose connection is gone."""
 
+    def content_remove(token: bytes) -> Deferred[None]:
+        """Forget a content token, whether or not anybody uses it."""
+
     def content_forget(channel: str, user: str | None, holder: bytes | None) -> Deferred[None]:
         """Forget the content tokens of a channel that are held by a user, or by a holder.
 

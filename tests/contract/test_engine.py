@@ -811,6 +811,20 @@ def test_a_content_token_that_is_put_again_is_a_new_one(bench: Bench) -> None:
     assert (found.holder, found.data) == (b"other", b"2")
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_content_token_that_is_removed_is_not_known(bench: Bench, held: bool) -> None:
+    for token in (b"t", b"u"):
+        bench.put_content(token)
+    if held:
+        assert bench.claim(b"t") is not None
+    for token in (b"t", b"unknown"):
+        run(bench.engine.content_remove(token))
+    assert bench.claim(b"t") is None
+    assert bench.claim(b"u") is not None
+    run(bench.engine.content_release(b"t", bench.clock.seconds() + 60.0))
+    assert bench.claim(b"t") is None
+
+
 def test_content_tokens_have_a_limit_that_those_in_use_count_for(bench: Bench) -> None:
     for token in (b"1", b"2", b"3"):
         bench.put_content(token, limit=3, life=60.0)

@@ -112,6 +112,26 @@ def test_too_many_content_tokens(world: World, http: Http) -> None:
     assert http.post("content_token", {"channel": "page", "token": "c"}).error["code"] == 106
 
 
+def test_a_token_that_the_cms_takes_back(world: World, http: Http) -> None:
+    for token in ("t", "u", "v"):
+        assert http.result("content_token", {"channel": "page", "token": token}) == {}
+    alice, bob = world.user("alice"), world.user("bob")
+    assert join(alice, "page", "t")
+    for token in ("t", "u", "unknown"):
+        assert http.result("content_token_remove", {"token": token}) == {}
+    assert not join(bob, "page", "u")
+    assert join(bob, "page", "v")
+    # Who is in stays in, and does not come back.
+    assert http.result("content_users", {"channel": "page"})["users"] == ["alice", "bob"]
+    alice.leave()
+    assert not join(world.user("alice"), "page", "t")
+
+
+@pytest.mark.parametrize("body", [{}, {"token": ""}, {"token": "x" * 8193}, {"channel": "page"}])
+def test_what_is_no_content_token_to_take_back(http: Http, body: dict[str, Any]) -> None:
+    assert http.post("content_token_remove", body).error["code"] == 107
+
+
 def test_several_at_once(world: World, http: Http) -> None:
     commands = [
         {"content_token": {"channel": "page", "token": "t"}},
@@ -135,6 +155,7 @@ def test_several_at_once(world: World, http: Http) -> None:
     ("method", "body", "scope"),
     [
         ("content_token", {"channel": "page"}, "manage"),
+        ("content_token_remove", {"token": "t"}, "manage"),
         ("content_users", {"channel": "page"}, "read"),
         ("online", {"users": []}, "read"),
         ("presence_list", {"user": "1", "users": []}, "manage"),

@@ -154,6 +154,7 @@ def bodies(life: Life) -> dict[str, dict[str, Any]]:
         "channels": {},
         "connections": {},
         "content_token": {"channel": "page_1", "token": "content-token"},
+        "content_token_remove": {"token": "content-token"},
         "content_users": {"channel": "page_1"},
         "online": {"users": ["42"]},
         "presence_list": {"user": "42", "users": ["7"]},

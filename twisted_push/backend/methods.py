@@ -81,6 +81,9 @@ class Methods:
             "channels": Method("read", requests.Channels, _channels),
             "connections": Method("read", requests.Connections, _connections),
             "content_token": Method("manage", requests.ContentToken, people.content_token),
+            "content_token_remove": Method(
+                "manage", requests.ContentTokenRemove, people.content_token_remove
+            ),
             "content_users": Method("read", requests.ChannelRequest, people.content_users),
             "online": Method("read", requests.Online, people.online),
             "presence_list": Method("manage", requests.PresenceList, people.presence_list),

@@ -13,6 +13,7 @@ from twisted_push.node.node import Node
 __all__ = [
     "MAX_USERS",
     "content_token",
+    "content_token_remove",
     "content_users",
     "online",
     "presence_hook",
@@ -44,6 +45,12 @@ async def content_token(node: Node, request: requests.ContentToken) -> Result:
         data=None if data in (b"", b"null") else data,
     )
     return {} if request.token else {"token": token}
+
+
+async def content_token_remove(node: Node, request: requests.ContentTokenRemove) -> Result:
+    """Forget a content token."""
+    await node.content.remove(request.token)
+    return {}
 
 
 async def content_users(node: Node, request: requests.ChannelRequest) -> Result:

@@ -1,9 +1,9 @@
 """The requests of the HTTP API: what each method takes. A field that is not here is refused.
 
 Source: the client protocol's specification, section 6; ``position``, ``connections``, ``users``,
-``logout``, ``content_token``, ``content_users``, ``online``, ``presence_list`` and
-``presence_hook`` are ours. ``data`` and ``info`` are JSON that is passed on as it is, empty where
-not given.
+``logout``, ``content_token``, ``content_token_remove``, ``content_users``, ``online``,
+``presence_list`` and ``presence_hook`` are ours. ``data`` and ``info`` are JSON that is passed on
+as it is, empty where not given.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "Channels",
     "Connections",
     "ContentToken",
+    "ContentTokenRemove",
     "Disconnect",
     "DisconnectCode",
     "History",
@@ -185,6 +186,12 @@ class ContentToken(Request, forbid_unknown_fields=True):
     ttl: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     notify_on_leave: bool = False
     data: Raw = Raw(b"")
+
+
+class ContentTokenRemove(Request, forbid_unknown_fields=True):
+    """``content_token_remove``."""
+
+    token: str
 
 
 class Online(Request, forbid_unknown_fields=True):

@@ -258,6 +258,10 @@ class MemoryEngine:
             self._journal.poke()  # After a restart it would have an end in any case.
         return succeed(None)
 
+    def content_remove(self, token: bytes) -> Deferred[None]:
+        self._contents.drop(token)
+        return self._noted(None)
+
     def content_forget(
         self, channel: str, user: str | None, holder: bytes | None
     ) -> Deferred[None]:

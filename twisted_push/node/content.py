@@ -113,9 +113,7 @@ class Content:
         """
         policy = self._context.policy
         policy.check_channel(channel)
-        digest = _digest(token)
-        if digest is None:
-            raise Refused(107, "bad request: token is empty, too long or no text")
+        digest = _checked(token)
         content = ContentToken(channel, self._until(ttl), notify_on_leave, data)
         limit = policy.limits.max_content_tokens
         try:
@@ -124,6 +122,13 @@ class Content:
             raise Refused(106, "limit exceeded: too many content tokens") from None
         if digest in self._uses:
             self._uses[digest].claimed = False  # That was of the registration before.
+
+    async def remove(self, token: str) -> None:
+        """Forget a token: who is in by it stays in, and does not come back.
+
+        Raises Refused (107) and EngineUnavailable.
+        """
+        await self._context.engine.content_remove(_checked(token))
 
     async def exists(self, channel: str) -> bool:
         """Tell whether a token of a channel is kept, or somebody is in by one."""
@@ -340,3 +345,11 @@ def _digest(token: str) -> bytes | None:
         return token_digest(token)
     except UnicodeEncodeError:  # Half of a surrogate pair.
         return None
+
+
+def _checked(token: str) -> bytes:
+    """Give what the engine knows a token of the CMS by. Raises Refused(107)."""
+    digest = _digest(token)
+    if digest is None:
+        raise Refused(107, "bad request: token is empty, too long or no text")
+    return digest

@@ -210,6 +210,10 @@ class Crashes(RuleBasedStateMachine):
     def hand_over_content(self, token: bytes, holder: bytes, new: bytes) -> None:
         self.both("content_hand_over", token, holder, new)
 
+    @rule(token=TOKENS)
+    def remove_content(self, token: bytes) -> None:
+        self.both("content_remove", token)
+
     @rule(channel=CHANNELS, user=USERS, all_of_it=st.booleans())
     def forget_content(self, channel: str, user: str, all_of_it: bool) -> None:
         self.both("content_forget", channel, None if all_of_it else user, None)
