@@ -60,6 +60,17 @@ class _Seat:
         return user, None if user else (self.label or self.holder)
 
 
+@define(eq=False)
+class _Stay:
+    """Somebody in a channel, from the first of the seats to the last.
+
+    ``notify`` is whether the others are to be told of the end: one of the pages was to have that.
+    """
+
+    seats: set[_Seat] = field(factory=set)
+    notify: bool = False
+
+
 @define
 class _Use:
     """How many sessions here are in by a token or ask to be.
@@ -86,7 +97,7 @@ class Content:
         channels.on_leave = self._left_channel
         self._uses: dict[bytes, _Use] = {}
         self._seats: dict[Session, dict[str, _Seat]] = {}
-        self._people: dict[str, dict[_Person, set[_Seat]]] = {}
+        self._people: dict[str, dict[_Person, _Stay]] = {}
         self._leaving: Wheel[tuple[str, _Person]] = Wheel(GRANULARITY)
         self._silent = False
 
@@ -143,7 +154,7 @@ class Content:
 
         A user is there once, in however many tabs; so is an anonymous client, by its label.
         """
-        found = (next(iter(seats)) for seats in self._people.get(channel, {}).values())
+        found = (next(iter(stay.seats)) for stay in self._people.get(channel, {}).values())
         return [(seat.session.user, seat.label) for seat in found]
 
     # --- The client's side -------------------------------------------------------------------
@@ -253,26 +264,28 @@ class Content:
     def _sit(self, seat: _Seat) -> None:
         """Enter a seat; it takes the place of another that the session has in the channel."""
         channel = seat.content.channel
-        old = self._seats.get(seat.session, {}).get(channel)
+        of_session = self._seats.setdefault(seat.session, {})
+        old = of_session.get(channel)
+        of_session[channel] = seat
+        stay = self._people.setdefault(channel, {}).setdefault(seat.person, _Stay())
+        stay.seats.add(seat)
+        stay.notify = stay.notify or seat.content.notify_on_leave
+        self._leaving.discard((channel, seat.person))
         if old is not None:
             self._vacate(old)
-        self._seats.setdefault(seat.session, {})[channel] = seat
-        self._people.setdefault(channel, {}).setdefault(seat.person, set()).add(seat)
-        self._leaving.discard((channel, seat.person))
 
-    def _vacate(self, seat: _Seat) -> None:
+    def _vacate(self, seat: _Seat) -> bool:
+        """Take away a seat; tell whether the others are to be told that somebody left."""
         channel, person = seat.content.channel, seat.person
-        of_session = self._seats[seat.session]
-        del of_session[channel]
-        if not of_session:
-            del self._seats[seat.session]
         people = self._people[channel]
-        people[person].discard(seat)
-        if not people[person]:
+        stay = people[person]
+        stay.seats.remove(seat)
+        if not stay.seats:
             del people[person]
         if not people:
             del self._people[channel]
         self._used(seat.digest)
+        return stay.notify and not stay.seats
 
     def _used(self, digest: bytes) -> None:
         """Take notice that a session is done with a token; after the last, its end is set."""
@@ -286,11 +299,13 @@ class Content:
 
     def _left_channel(self, session: Session, channel: str) -> None:
         """Take notice that a session lost a channel: it was finished, or the CMS took it."""
-        seat = self._seats.get(session, {}).get(channel)
+        of_session = self._seats.get(session, {})
+        seat = of_session.pop(channel, None)
         if seat is None:
             return
-        self._vacate(seat)
-        if seat.content.notify_on_leave and not self._silent:
+        if not of_session:
+            del self._seats[session]
+        if self._vacate(seat) and not self._silent:
             grace = self._context.policy.site.presence.online_grace
             due = self._context.clock.seconds() + grace
             self._leaving.add((channel, seat.person), due)
@@ -300,8 +315,7 @@ class Content:
     def tick(self, now: float) -> None:
         """Tell of those who left and did not come back."""
         for channel, person in self._leaving.due(now):
-            if person not in self._people.get(channel, {}):  # Else there is another tab.
-                Deferred.fromCoroutine(self._tell_left(channel, person[0]))
+            Deferred.fromCoroutine(self._tell_left(channel, person[0]))
 
     async def _tell_left(self, channel: str, user: str) -> None:
         data = encode({"uid": user or 0, "type": "disconnect"})

@@ -709,6 +709,35 @@ async def test_another_tab_of_the_user_is_in(make_world: Worlds) -> None:
     assert bob.published() == [left("alice")]
 
 
+@pytest.mark.parametrize("first", ["with", "without"])
+async def test_that_one_of_the_tabs_wants_it_told_is_enough(make_world: Worlds, first: str) -> None:
+    """Whichever of them is closed last."""
+    world = await make(make_world)
+    alice, bob = await watched(world)
+    other = world.user("alice", jti="other device")
+    await register(world, "u")
+    await join(world, other, "u")
+    tabs = [alice, other] if first == "with" else [other, alice]
+    tabs[0].leave()
+    world.advance(10)
+    assert bob.published() == []
+    tabs[1].leave()
+    world.advance(GRACE - 0.25)
+    assert bob.published() == []
+    world.advance(10)
+    assert bob.published() == [left("alice")]
+
+
+async def test_a_tab_that_changes_its_token_leaves_as_it_was_to(make_world: Worlds) -> None:
+    world = await make(make_world)
+    alice, bob = await watched(world)
+    await register(world, "u")
+    await join(world, alice, "u")
+    alice.leave()
+    world.advance(10)
+    assert bob.published() == [left("alice")]
+
+
 async def test_tabs_that_leave_together_are_one_notice(make_world: Worlds) -> None:
     world = await make(make_world)
     alice, bob = await watched(world)
@@ -1024,6 +1053,7 @@ class Model:
     tokens: dict[str, ModelToken] = field(factory=dict)
     seats: list[ModelSeat] = field(factory=list)
     claimed: set[str] = field(factory=set)
+    owed: set[tuple[str, str]] = field(factory=set)
     leaving: dict[tuple[str, str], float] = field(factory=dict)
     told: dict[str, list[str]] = field(factory=lambda: {channel: [] for channel in CHANNELS})
     asking: Asking | None = None
@@ -1055,6 +1085,8 @@ class Model:
         self.seats.append(new)
         if old is not None:
             self.done_with(old.token)
+        if new.notify:
+            self.owed.add((new.channel, new.person))
         self.leaving.pop((new.channel, new.person), None)
 
     def done_with(self, token: str) -> None:
@@ -1068,16 +1100,17 @@ class Model:
     def leave(self, seat: ModelSeat) -> None:
         self.seats.remove(seat)
         self.done_with(seat.token)
-        if seat.notify:
-            self.leaving[seat.channel, seat.person] = self.now + GRACE
+        who = seat.channel, seat.person
+        if who in self.owed and seat.person not in self.users(seat.channel):
+            self.owed.remove(who)
+            self.leaving[who] = self.now + GRACE
 
     def tick(self) -> None:
         self.now += 0.25
         for (channel, person), due in list(self.leaving.items()):
             if due <= self.now:
                 del self.leaving[channel, person]
-                if person not in self.users(channel):
-                    self.told[channel].append(person.partition("/")[0])
+                self.told[channel].append(person.partition("/")[0])
 
     def users(self, channel: str) -> set[str]:
         return {seat.person for seat in self.seats if seat.channel == channel}
