@@ -94,12 +94,12 @@ class ContentTokens:
             self.table.drop(token)
 
     def _keep(self, token: bytes, content: ContentToken) -> None:
-        """Keep a token, in the place of what it was."""
+        """Keep a token, in the place of what it was. Raises ValueError if it cannot be noted."""
         old = self.table.get(token, -math.inf)
+        self.table.put(token, content, content.expires_at)
         if old is not None:
             self._leave(token, old)
         self._enter(token, content)
-        self.table.put(token, content, content.expires_at)
 
     # --- What they have in common ------------------------------------------------------------
 
