@@ -151,9 +151,7 @@ class Backend:
             policy.check_channel(name)
         names = [name for name in names if policy.namespace(name).history_size]
         asking = [self._context.engine.since(name, None, 0) for name in names]
-        answers = gatherResults(asking, consumeErrors=True)
-        answers.addErrback(_first_cause)
-        found: list[Recovered] = await answers
+        found: list[Recovered] = await _all_of(asking)
         return {name: each.position for name, each in zip(names, found, strict=True)}
 
     def _check_history(self, channel: str) -> None:
@@ -374,7 +372,7 @@ def _plain_options(history_size: int, history_ttl: float) -> PublishOptions:
 
 
 async def _noted(
-    noting: Deferred[None], do: Callable[[], Coroutine[Deferred[Any], Any, None]]
+    noting: Deferred[Any], do: Callable[[], Coroutine[Deferred[Any], Any, None]]
 ) -> None:
     """Do here what the engine takes note of: at once, and for those who come meanwhile.
 
@@ -390,13 +388,11 @@ async def _noted(
             await do()
 
 
-def _all_of(doing: Sequence[Deferred[None]]) -> Deferred[None]:
-    """Give a Deferred that fires when all have, with the fault of the first that failed."""
-    done = gatherResults(doing, consumeErrors=True)
-    return done.addCallbacks(lambda _: None, _first_cause)
+def _all_of(doing: Sequence[Deferred[Any]]) -> Deferred[Any]:
+    """Give a Deferred with the results of all, or with the fault of the first that failed."""
 
+    def first_cause(failure: Failure) -> Failure:
+        failure.trap(FirstError)
+        return cast("FirstError", failure.value).subFailure
 
-def _first_cause(failure: Failure) -> Failure:
-    """Give the fault of the first that failed of those that are waited for together."""
-    failure.trap(FirstError)
-    return cast("FirstError", failure.value).subFailure
+    return gatherResults(doing, consumeErrors=True).addErrback(first_cause)
