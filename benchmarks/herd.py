@@ -239,7 +239,10 @@ async def ask_bare(port: int, at_once: int, seconds: float) -> float:
 
 
 async def watch_limit(port: int, seen: list[float]) -> None:
-    """Look every second at how many questions the server would ask at once, until cancelled."""
+    """Look every second at how many questions the server would ask at once, until cancelled.
+
+    There is one kind of them.
+    """
     while True:
         await asyncio.sleep(1.0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -114,6 +114,7 @@ def test_a_failing_question_does_not_stand_in_the_way(
         assert slow.failure() in (100, 3004)
 
 
+@pytest.mark.usefixtures("answering")
 def test_refused_is_no_fault(server: PushServer, bystander: RawClient) -> None:
     with log_is_quiet(server), RawClient(server) as client:
         assert outcome(client, "refused") == 3500

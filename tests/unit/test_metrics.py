@@ -24,7 +24,9 @@ LABELS: dict[str, set[str]] = {
     "commands": {"method"},
     "command_errors": {"code"},
     "callbacks": {"outcome"},
-    "callback_circuit": {"state"},
+    "callback_circuit": {"question", "state"},
+    "callbacks_limit": {"question"},
+    "callbacks_waiting": {"question"},
     "grants": {"source"},
     "api_requests": {"method", "outcome"},
 }
@@ -78,9 +80,11 @@ async def test_what_is_told() -> None:
     assert value(found["channels"]) == 3
     assert value(found["engine_connected"]) == 1
     assert value(found["connects"]) == 2
-    assert value(found["callbacks_waiting"]) == value(found["callbacks_in_flight"]) == 0
-    assert value(found["callbacks_limit"]) == 4
-    states = {state: value(found["callback_circuit"], state=state) for state in CIRCUIT}
+    assert value(found["callbacks_waiting"], question="connect") == 0
+    assert value(found["callbacks_in_flight"]) == 0
+    assert value(found["callbacks_limit"], question="connect") == 4
+    circuit = found["callback_circuit"]
+    states = {state: value(circuit, question="connect", state=state) for state in CIRCUIT}
     assert states == {"closed": 1, "open": 0, "probing": 0}
     assert value(found["grants"], source="asked") is None
     assert value(found["hook_waiting"]) == value(found["hook_failures"]) == 0

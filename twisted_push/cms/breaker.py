@@ -7,16 +7,21 @@ from enum import Enum
 
 from attrs import define, field
 
-__all__ = ["FAILURES", "FIRST_REST", "LONGEST_REST", "Breaker", "Circuit"]
+__all__ = ["FAILURES", "FIRST_REST", "LONGEST_REST", "SHORT_REST", "Breaker", "Circuit"]
 
 FAILURES = 5
-"""So many questions in a row without a usable answer open the circuit."""
+"""So many questions in a row without a usable answer, each of somebody else, open the circuit."""
 
 FIRST_REST = 1.0
 """Seconds for which an open circuit lets nothing through; each failed probe doubles them.
 
-Not so if the CMS answers, if with nonsense: somebody may know a token that has it stumble, and must
-not be able to keep all others out with that.
+Not so if the probe was a question that had failed before: somebody may know one that has the CMS
+stumble, and must not be able to keep all others out with that.
+"""
+
+SHORT_REST = 0.1
+"""The same if the CMS answers, if with nonsense: it is asked one question at a time, and those who
+have good ones get their turn behind any number of others.
 """
 
 LONGEST_REST = 30.0
@@ -69,21 +74,23 @@ class Breaker:
         self._closed_at = now
         return True
 
-    def failed(self, era: int, now: float, pause: float = 0.0, *, alive: bool = False) -> bool:
+    def failed(
+        self, era: int, now: float, pause: float = 0.0, *, alive: bool = False, known: bool = False
+    ) -> bool:
         """Take notice that there was none; tell whether that opened the circuit.
 
         ``pause`` are the seconds for which the CMS wants to be left alone, if it said so.
-        ``alive``: it did answer.
+        ``alive``: it did answer. ``known``: whoever asked had no usable answer the last time.
         """
         if era != self.era:
             # It went out before the circuit opened: that is known, but for a longer pause.
             if pause and self.state is Circuit.OPEN:
                 self.until = max(self.until, now + pause)
             return False
-        self._failures += 1
-        if self.state is Circuit.CLOSED and self._failures < FAILURES and not pause:
+        self._failures += not known
+        if self.state is Circuit.CLOSED and not pause and self._failures < FAILURES:
             return False
-        self._open(now, pause, alive)
+        self._open(now, pause, alive, known)
         return True
 
     def abandoned(self, era: int, now: float) -> None:
@@ -92,10 +99,13 @@ class Breaker:
             self._enter(Circuit.OPEN)
             self.until = now
 
-    def _open(self, now: float, pause: float, alive: bool) -> None:
-        if alive or (self.state is Circuit.CLOSED and now >= self._closed_at + STEADY):
+    def _open(self, now: float, pause: float, alive: bool, known: bool) -> None:
+        steady = self.state is Circuit.CLOSED and now >= self._closed_at + STEADY
+        if alive or known or steady:
             self._rests = 0
         rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(self._rests, 10))
+        if alive:
+            rest = SHORT_REST
         self._rests += 1
         # Several servers must not come back in step.
         self.until = now + max(pause, rest * (0.75 + 0.5 * self.jitter()))

@@ -125,7 +125,12 @@ class ConnectDialect:
         """Give the CMS's answer: see `Dialect`."""
         headers = question_headers(request.request, self.forward_headers)
         return await self.exchange.ask(
-            self._question(request), headers, read_answer, patience=patience, finish=True
+            self._question(request),
+            headers,
+            read_answer,
+            patience=patience,
+            finish=True,
+            asker=request.token or request.request.address,
         )
 
     def _question(self, request: ConnectRequest) -> bytes:

@@ -37,6 +37,11 @@ class Asker:
     request: ClientRequest
     meta: bytes | None = None
 
+    @property
+    def name(self) -> str:
+        """What tells it from others: the user, or the address of one who is nobody."""
+        return self.user or self.request.address
+
 
 @frozen
 class Admission:
@@ -130,7 +135,8 @@ class Decisions:
         if not self.config.subscribe_url:
             raise Refused(103)
         question = question_about(asker, channel=channel, token=token, data=_raw(data))
-        said = await self._ask(self.config.subscribe_url, asker, question, _read_subscribe)
+        url = self.config.subscribe_url
+        said = await self._ask("subscribe", url, asker, question, _read_subscribe)
         expires_at = self._future(said.expire_at)
         return Admission(json_text(said.info), json_text(said.data), expires_at)
 
@@ -143,7 +149,8 @@ class Decisions:
         if not self.config.sub_refresh_url:
             return (await self.subscribe(asker, channel)).expires_at
         question = question_about(asker, channel=channel)
-        said = await self._ask(self.config.sub_refresh_url, asker, question, _read_sub_refresh)
+        url = self.config.sub_refresh_url
+        said = await self._ask("sub_refresh", url, asker, question, _read_sub_refresh)
         if said.expired:
             raise Refused(110)
         return self._future(said.expire_at)
@@ -154,7 +161,7 @@ class Decisions:
             raise Refused(103)
         question = question_about(asker, channel=channel, data=Raw(data))
         url = self.config.publish_url
-        said = await self._ask(url, asker, question, _read_publish, once=True)
+        said = await self._ask("publish", url, asker, question, _read_publish, once=True)
         return Passage(json_text(said.data), said.skip_publish, said.skip_history)
 
     async def rpc(self, asker: Asker, method: str | None, data: bytes | None) -> bytes | None:
@@ -167,7 +174,8 @@ class Decisions:
         question = question_about(
             asker, method=UNSET if method is None else method, data=_raw(data)
         )
-        said = await self._ask(self.config.rpc_url, asker, question, _read_rpc, once=True)
+        url = self.config.rpc_url
+        said = await self._ask("rpc", url, asker, question, _read_rpc, once=True)
         return json_text(said.data)
 
     def _future(self, expire_at: int | None) -> float | None:
@@ -180,6 +188,7 @@ class Decisions:
 
     async def _ask(
         self,
+        kind: str,
         url: str,
         asker: Asker,
         question: Struct,
@@ -188,9 +197,14 @@ class Decisions:
         once: bool = False,
     ) -> _T:
         """Put a question; with ``once`` it must not be put twice, for the CMS may have acted."""
-        headers = question_headers(asker.request, self.config.forward_headers)
         return await self.exchange.ask(
-            encode(question), headers, lambda answer, _: read(answer), url=url, once=once
+            encode(question),
+            question_headers(asker.request, self.config.forward_headers),
+            lambda answer, _: read(answer),
+            url=url,
+            once=once,
+            kind=kind,
+            asker=asker.name,
         )
 
 

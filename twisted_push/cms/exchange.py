@@ -26,10 +26,11 @@ from twisted.web.iweb import IAgent
 from twisted_push.cms.attempt import Attempt, Fault, fault_from
 from twisted_push.cms.breaker import Circuit
 from twisted_push.cms.connections import Connections, StaleConnection, make_agent
+from twisted_push.cms.entrance import Turn
 from twisted_push.cms.lines import Lines
 from twisted_push.cms.requests import Body, Question, request_headers, shown
 from twisted_push.cms.retryafter import retry_after
-from twisted_push.cms.shield import PATIENCE, Shield, Turn
+from twisted_push.cms.shield import PATIENCE, Shield
 from twisted_push.config import CallbackConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
 from twisted_push.stats import SiteStats
@@ -101,6 +102,8 @@ class Exchange:
         once: bool = False,
         patience: float = PATIENCE,
         finish: bool = False,
+        kind: str = "connect",
+        asker: str = "",
     ) -> _T:
         """POST ``body`` and give what ``read`` makes of the answer.
 
@@ -110,7 +113,8 @@ class Exchange:
         CMS fails is a line in the log, not each time that it does; with ``quiet`` it is none.
         ``url`` is another address than the callback's. The question may be put twice, if a kept
         connection turns out to be dead; with ``once`` it goes by a new connection, and is not. It
-        is put again in any case if no connection could be made.
+        is put again in any case if no connection could be made. For ``kind`` and ``asker`` see
+        `Question`.
 
         ``patience``: see `Shield.enter`. Who cancels leaves the queue. A question that is out goes
         on all the same, for the CMS goes on as well, and its turn is not given to another one
@@ -118,9 +122,10 @@ class Exchange:
 
         Header values are text of the browser's bytes as ISO-8859-1, as HTTP has it.
         """
-        question = Question(url or self._config.url, body, headers, once, quiet)
-        turn = await self._turn(patience, question.url)
-        doing = Deferred.fromCoroutine(self._carry_out(turn, question, read))
+        address = url or self._config.url
+        question = Question(address, body, headers, once, quiet, kind, asker)
+        turn = await self._turn(question, patience)
+        doing = Deferred.fromCoroutine(self._carry_out(turn, read))
         try:
             return await _outcome_of(doing)
         except CancelledError:
@@ -140,59 +145,57 @@ class Exchange:
 
     # --- In its turn -------------------------------------------------------------------------
 
-    async def _turn(self, patience: float, kind: str) -> Turn:
+    async def _turn(self, question: Question, patience: float) -> Turn:
         """Wait for a turn. Raises `CmsUnavailable` if there is none to be had."""
         if self._closed:
             raise CmsUnavailable(_STOPPING)
         try:
-            return await self.shield.enter(patience, kind)
+            return await self.shield.enter(question, patience)
         except CmsUnavailable as error:
             if not self._closed:
                 self._stats.callbacks[error.why] += 1
             raise
 
-    async def _carry_out(
-        self, turn: Turn, question: Question, read: Callable[[bytes, float], _T]
-    ) -> _T:
+    async def _carry_out(self, turn: Turn, read: Callable[[bytes, float], _T]) -> _T:
         """Put a question, read its answer and give the turn back. Raises as `ask`."""
         self._stats.callbacks_in_flight += 1
         try:
-            result = read(await self._answer(question), turn.began)
+            result = read(await self._answer(turn.question), turn.began)
         except (Refused, Disconnect):
-            self._succeeded(turn, question, "refused")
+            self._succeeded(turn, "refused")
             raise
         except Fault as fault:
-            raise self._failed(turn, question, fault) from None
+            raise self._failed(turn, fault) from None
         except CmsUnavailable as error:
             senseless = Fault("malformed", error.why.removeprefix("malformed: "))
-            raise self._failed(turn, question, senseless) from None
+            raise self._failed(turn, senseless) from None
         except BaseException as error:
             self._over(turn)
             self.shield.abandoned(turn)
             if self._closed and isinstance(error, CancelledError):
                 raise CmsUnavailable(_STOPPING) from None
             raise
-        self._succeeded(turn, question, "ok")
+        self._succeeded(turn, "ok")
         return result
 
-    def _succeeded(self, turn: Turn, question: Question, outcome: str) -> None:
+    def _succeeded(self, turn: Turn, outcome: str) -> None:
         self._over(turn)
         if not self._closed:
             self._stats.callbacks[outcome] += 1
-            self._lines.answered(question.url)
+            self._lines.answered(turn.question.url)
         self.shield.answered(turn)
 
-    def _failed(self, turn: Turn, question: Question, fault: Fault) -> CmsUnavailable:
+    def _failed(self, turn: Turn, fault: Fault) -> CmsUnavailable:
         """Take notice that there is no usable answer; give the error that says so."""
         self._over(turn)
         now = self._clock.seconds()
-        pause = retry_after(fault.later, now)
+        question, pause = turn.question, retry_after(fault.later, now) or 0.0
         if not self._closed:
             self._stats.callbacks[fault.outcome] += 1
             if not question.quiet:
                 self._lines.failed(question.url, fault.outcome, fault.why, now)
-        self.shield.failed(turn, slow=fault.overload, alive=fault.alive, pause=pause or 0.0)
-        return CmsUnavailable(fault.why, self.shield.left_alone_for or pause)
+        again_after = self.shield.failed(turn, slow=fault.overload, alive=fault.alive, pause=pause)
+        return CmsUnavailable(fault.why, again_after)
 
     def _over(self, turn: Turn) -> None:
         self._stats.callbacks_in_flight -= 1
@@ -224,7 +227,7 @@ class Exchange:
             self._connections.closeCachedConnections()
         except ConnectError:
             # Nothing was sent: whatever the question is, the CMS knows nothing of it.
-            if self.shield.circuit is not Circuit.CLOSED:
+            if self.shield.circuit(question.kind) is not Circuit.CLOSED:
                 raise
             await deferLater(self._clock, AGAIN_AFTER * (1.0 + self._jitter()))
         return await self._send_once(question)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -14,6 +15,7 @@ from zope.interface import implementer
 from twisted_push.cms.breaker import Circuit
 from twisted_push.cms.connect import ConnectDialect, forwarded_headers
 from twisted_push.cms.decisions import Decisions
+from twisted_push.cms.entrance import Entrance
 from twisted_push.cms.exchange import Exchange
 from twisted_push.cms.grants import Dialect, GrantKeeper, token_digest
 from twisted_push.cms.hook import PresenceHook
@@ -46,7 +48,8 @@ class Gate:
     if it sent one of the headers that are forwarded; else it is let in if the site says so.
 
     ``decisions`` are there where the CMS is asked in the dialect ``connect``, ``messages`` and
-    ``reports`` in the dialect ``nodejs``; the ``hook``, too, is told who is online.
+    ``reports`` in the dialect ``nodejs``; the ``hook``, too, is told who is online. ``renewed_by``
+    is the kind of question by which grants are renewed.
     """
 
     engine: IEngine
@@ -60,6 +63,7 @@ class Gate:
     decisions: Decisions | None = None
     messages: Messages | None = None
     reports: OnlineReports | None = None
+    renewed_by: str = "connect"
 
     def authenticate(self, request: ConnectRequest) -> Deferred[Grant]:
         return Deferred.fromCoroutine(self._authenticate(request))
@@ -103,18 +107,17 @@ class Gate:
 
     @property
     def circuit(self) -> Circuit:
-        """Whether questions to the CMS go through."""
-        return self.exchange.shield.circuit if self.exchange is not None else Circuit.CLOSED
+        """Whether questions to the CMS go through by which grants are renewed."""
+        return (
+            Circuit.CLOSED
+            if self.exchange is None
+            else self.exchange.shield.circuit(self.renewed_by)
+        )
 
     @property
-    def waiting(self) -> int:
-        """How many questions to the CMS wait."""
-        return self.exchange.shield.waiting if self.exchange is not None else 0
-
-    @property
-    def limit(self) -> int:
-        """How many questions the CMS is asked at once, if it is not left alone."""
-        return self.exchange.shield.limit if self.exchange is not None else 0
+    def entrances(self) -> Mapping[str, Entrance]:
+        """Where questions to the CMS go through, by their kind."""
+        return {} if self.exchange is None else dict(self.exchange.shield)
 
     async def change_channel(self, token: str, channel: str, added: ChannelGrant | None) -> None:
         """Change what is kept for a token: see `GrantKeeper.change_channel`."""
@@ -196,6 +199,7 @@ def make_gate(
         decisions=decisions,
         messages=messages,
         reports=reports,
+        renewed_by="refresh" if callback is not None and callback.refresh_url else "connect",
     )
 
 

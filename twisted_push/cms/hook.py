@@ -165,7 +165,7 @@ class PresenceHook:
             digest = hmac.new(secret.encode(), body, "sha256").hexdigest()
             headers[_SIGNATURE] = f"sha256={digest}"
         try:
-            await exchange.ask(body, headers, lambda answer, _: None)
+            await exchange.ask(body, headers, lambda answer, _: None, kind="hook")
         except CmsUnavailable:
             self._stats.hook_failures += 1
             raise

@@ -13,7 +13,7 @@ from statistics import median
 
 from attrs import define, field
 
-__all__ = ["Limiter", "Limiters"]
+__all__ = ["Limiter"]
 
 START = 4
 """Questions at once in the beginning, when all pages may have come back together."""
@@ -149,57 +149,3 @@ class Limiter:
         self._round.clear()
         self._round_began = now
         self._peak = 0
-
-
-@define
-class Limiters:
-    """The limit of one CMS: what the most cautious of its limiters has.
-
-    Each kind of question has one: that a call takes longer than a connect does not mean that the
-    CMS became slow. A kind that was not asked for a while has no say.
-    """
-
-    most: int
-    _start: int = field(init=False, default=START)
-    _limiters: dict[str, Limiter] = field(init=False, factory=dict)
-    _asked_at: dict[str, float] = field(init=False, factory=dict)
-
-    @property
-    def limit(self) -> int:
-        """How many questions may be under way now."""
-        limits = [limiter.limit for limiter in self._limiters.values()]
-        return min(limits, default=min(self._start, self.most))
-
-    @property
-    def usual(self) -> float | None:
-        """How long an answer takes now, of the kind that is answered soonest; None if unknown."""
-        known = [each.usual for each in self._limiters.values() if each.usual is not None]
-        return min(known, default=None)
-
-    @property
-    def slow(self) -> bool:
-        """Whether answers of a kind take twice as long as the best ones did."""
-        return any(limiter.slow for limiter in self._limiters.values())
-
-    def answered(self, kind: str, began: float, now: float, under_way: int) -> None:
-        """Take notice of an answer: see `Limiter.answered`."""
-        self._of(kind, now).answered(began, now, under_way)
-
-    def failed(self, kind: str, now: float) -> None:
-        """Take notice that the CMS could not cope."""
-        self._of(kind, now).failed(now)
-
-    def begin_anew(self, now: float) -> None:
-        """Begin with one: the CMS was gone."""
-        self._start = 1
-        for limiter in self._limiters.values():
-            limiter.begin_anew(now)
-
-    def _of(self, kind: str, now: float) -> Limiter:
-        limiter = self._limiters.get(kind)
-        if limiter is None:  # What is known of the others holds for it, too.
-            limiter = self._limiters[kind] = Limiter(self.most, self.limit)
-        self._asked_at[kind] = now
-        for other in [each for each, at in self._asked_at.items() if at < now - MEMORY]:
-            del self._limiters[other], self._asked_at[other]
-        return limiter

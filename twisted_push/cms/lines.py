@@ -48,45 +48,45 @@ class Lines:
         if over:
             self.log.info("the CMS at {url} answers again", url=shown(url))
 
-    def circuit(self, is_open: bool, seconds: float, now: float) -> None:
+    def circuit(self, url: str, is_open: bool, seconds: float, now: float) -> None:
         """The circuit opened, for so many seconds at first, or closed."""
-        if not self._turns(("", "circuit"), is_open, now):
+        if not self._turns((url, "circuit"), is_open, now):
             return
         if is_open:
             self.log.warn(
-                "the CMS at {url} is left alone for {seconds:.0f} s, then tried with one question",
-                url=self.where,
-                seconds=seconds,
+                "the CMS at {url} is left alone for {seconds} s, then tried with one question",
+                url=url,
+                seconds=f"{round(seconds, 1):g}",
             )
         else:
-            self.log.info("the CMS at {url} is asked as usual again", url=self.where)
+            self.log.info("the CMS at {url} is asked as usual again", url=url)
 
-    def full(self, is_full: bool, waiting: int, now: float) -> None:
+    def full(self, url: str, is_full: bool, waiting: int, now: float) -> None:
         """So many wait that nobody else may, or there is room again."""
-        if not self._turns(("", "full"), is_full, now):
+        if not self._turns((url, "full"), is_full, now):
             return
         if is_full:
             self.log.warn(
                 "{waiting} questions wait for the CMS at {url}: further clients are told to come"
                 " back later",
-                url=self.where,
+                url=url,
                 waiting=waiting,
             )
         else:
-            self.log.info("there is room again for questions to the CMS at {url}", url=self.where)
+            self.log.info("there is room again for questions to the CMS at {url}", url=url)
 
-    def slow(self, is_slow: bool, limit: int, now: float) -> None:
+    def slow(self, url: str, is_slow: bool, limit: int, now: float) -> None:
         """Answers take far longer than they did, or no longer do."""
-        if not self._turns(("", "slow"), is_slow, now):
+        if not self._turns((url, "slow"), is_slow, now):
             return
         if is_slow:
             self.log.warn(
                 "the CMS at {url} became slow: it is asked {limit} questions at once",
-                url=self.where,
+                url=url,
                 limit=limit,
             )
         else:
-            self.log.info("the CMS at {url} is no longer slow", url=self.where)
+            self.log.info("the CMS at {url} is no longer slow", url=url)
 
     def _turns(self, key: tuple[str, str], so: bool, now: float) -> bool:
         """Tell whether a line is due, since something is or is no longer so."""

@@ -42,19 +42,22 @@ class Messages:
     exchange: Exchange
     _service_key: str = field(repr=False)
 
-    async def ask(self, message_type: str, fields: Mapping[str, object]) -> bytes:
+    async def ask(self, message_type: str, fields: Mapping[str, object], asker: str = "") -> bytes:
         """Say one message and give the answer: JSON text in one line, an ``error`` included.
 
-        ``fields`` are values that can be JSON, or JSON text as `Raw`. The service key is not in
-        the answer. Raises `CmsUnavailable`, after one line in the log.
+        ``fields`` are values that can be JSON, or JSON text as `Raw`; ``asker`` tells those apart
+        who have something said. The service key is not in the answer. Raises `CmsUnavailable`,
+        after one line in the log.
         """
         body = self._form(message_type, fields)
-        return await self.exchange.ask(body, FORM, lambda answer, _: self._read(answer))
+        return await self.exchange.ask(
+            body, FORM, lambda answer, _: self._read(answer), kind="message", asker=asker
+        )
 
     async def tell(self, message_type: str, fields: Mapping[str, object]) -> None:
         """Say one message, whatever the answer is. Raises `CmsUnavailable`, without a log line."""
         body = self._form(message_type, fields)
-        await self.exchange.ask(body, FORM, lambda answer, _: None, quiet=True)
+        await self.exchange.ask(body, FORM, lambda answer, _: None, quiet=True, kind="online")
 
     def _form(self, message_type: str, fields: Mapping[str, object]) -> bytes:
         return form({**fields, "messageType": message_type}, self._service_key)

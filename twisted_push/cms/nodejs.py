@@ -112,7 +112,12 @@ class NodejsDialect:
     async def ask(self, request: ConnectRequest, patience: float = PATIENCE) -> Grant:
         """Give the CMS's answer: see `Dialect`; `Refused` is none of the errors."""
         return await self.exchange.ask(
-            self._question(request), FORM, read_answer, patience=patience, finish=True
+            self._question(request),
+            FORM,
+            read_answer,
+            patience=patience,
+            finish=True,
+            asker=request.token,
         )
 
     def _question(self, request: ConnectRequest) -> bytes:

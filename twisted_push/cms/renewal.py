@@ -86,5 +86,11 @@ class ConnectRenewal:
         asker = Asker(request.client, grant.user, request.request, grant.raw)
         question = question_about(asker, token=request.token)
         return await self.exchange.ask(
-            encode(question), headers, read_answer, url=self.url, finish=True
+            encode(question),
+            headers,
+            read_answer,
+            url=self.url,
+            finish=True,
+            kind="refresh",
+            asker=asker.name,
         )

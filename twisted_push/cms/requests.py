@@ -17,13 +17,19 @@ __all__ = ["Body", "Question", "request_headers", "shown"]
 
 @frozen
 class Question:
-    """What is posted where; with ``once`` it is never put twice, with ``quiet`` never logged."""
+    """What is posted where; with ``once`` it is never put twice, with ``quiet`` never logged.
+
+    ``kind`` is a word of ours for what is asked, ``asker`` tells those apart who ask: a token, a
+    user or an address; empty for the server itself.
+    """
 
     url: str = field(repr=False)
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    once: bool
-    quiet: bool
+    once: bool = False
+    quiet: bool = False
+    kind: str = "connect"
+    asker: str = field(default="", repr=False)
 
 
 @implementer(IBodyProducer)

@@ -350,7 +350,9 @@ class NodejsDialect:
         ):
             raise Refused(111)
         try:
-            answer = await messages.ask(said.type, _for_the_cms(session, said))
+            fields = _for_the_cms(session, said)
+            asker = session.user or session.transport.request.address
+            answer = await messages.ask(said.type, fields, asker)
         except CmsUnavailable:
             raise Refused(100, "try again") from None
         if asked.id is not None:

@@ -22,6 +22,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from twisted_push.cms.breaker import Circuit
+from twisted_push.cms.entrance import Entrance
 from twisted_push.errors import CLOSE_REASONS, ERROR_MESSAGES
 from twisted_push.node.node import Node
 from twisted_push.stats import DURATION_BUCKETS, Durations, SiteStats
@@ -47,19 +48,18 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Node], float]]] = {
         "Questions to the CMS without an answer yet",
         lambda n: n.context.stats.callbacks_in_flight,
     ),
-    "callbacks_waiting": (
-        "Questions to the CMS that are not put yet",
-        lambda n: n.context.gate.waiting,
-    ),
-    "callbacks_limit": (
-        "Questions that the CMS is asked at once, as long as it answers",
-        lambda n: n.context.gate.limit,
-    ),
     "hook_waiting": (
         "Users whose coming or going the CMS's hook is yet to be told",
         lambda n: n.context.gate.hook.waiting,
     ),
     "engine_connected": ("1 while the engine works", lambda n: float(not n.engine_fault)),
+}
+_BY_QUESTION: Mapping[str, tuple[str, Callable[[Entrance], float]]] = {
+    "callbacks_waiting": ("Questions to the CMS that are not put yet", lambda e: e.waiting),
+    "callbacks_limit": (
+        "Questions that the CMS is asked at once, as long as it answers",
+        lambda e: e.limit,
+    ),
 }
 _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
     "connects": ("Connect commands that were granted", lambda s: s.connects),
@@ -107,7 +107,7 @@ class SiteCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give every metric with a sample for each site."""
         yield from self._gauges()
-        yield self._circuits()
+        yield from self._questions()
         yield from self._counters()
         yield self._api_requests()
         yield from self._histograms()
@@ -119,17 +119,27 @@ class SiteCollector(Collector):
                 gauge.add_metric([node.context.name], read(node))
             yield gauge
 
-    def _circuits(self) -> Metric:
-        gauge = GaugeMetricFamily(
+    def _questions(self) -> Iterator[Metric]:
+        for name, (text, read) in _BY_QUESTION.items():
+            gauge = GaugeMetricFamily(f"twisted_push_{name}", text, labels=["site", "question"])
+            for site, kind, entrance in self._entrances():
+                gauge.add_metric([site, kind], read(entrance))
+            yield gauge
+        circuits = GaugeMetricFamily(
             "twisted_push_callback_circuit",
             "1 for what the circuit to the CMS is",
-            labels=["site", "state"],
+            labels=["site", "question", "state"],
         )
-        for node in self._nodes:
+        for site, kind, entrance in self._entrances():
             for state in Circuit:
-                is_so = node.context.gate.circuit is state
-                gauge.add_metric([node.context.name, state.value], float(is_so))
-        return gauge
+                is_so = entrance.circuit is state
+                circuits.add_metric([site, kind, state.value], float(is_so))
+        yield circuits
+
+    def _entrances(self) -> Iterator[tuple[str, str, Entrance]]:
+        for node in self._nodes:
+            for kind, entrance in node.context.gate.entrances.items():
+                yield node.context.name, kind, entrance
 
     def _counters(self) -> Iterator[Metric]:
         for name, (text, total) in _TOTALS.items():

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from twisted_push.cms.breaker import FAILURES, FIRST_REST, LONGEST_REST, STEADY, Breaker, Circuit
+from twisted_push.cms.breaker import (
+    FAILURES,
+    FIRST_REST,
+    LONGEST_REST,
+    SHORT_REST,
+    STEADY,
+    Breaker,
+    Circuit,
+)
 
 
 def half() -> float:
@@ -65,13 +73,36 @@ def test_each_failed_probe_doubles_the_rest() -> None:
 
 
 def test_a_cms_that_answers_nonsense_is_tried_again_soon() -> None:
-    """Else one who knows a token that it stumbles over keeps everybody out."""
+    """Else those who know tokens that it stumbles over keep everybody out."""
     breaker, now = opened(alive=True), 0.0
     for _ in range(8):
-        assert breaker.until - now == FIRST_REST
+        assert breaker.until - now == pytest.approx(SHORT_REST)
         now = breaker.until
         probe(breaker, now)
         breaker.failed(breaker.era, now, alive=True)
+
+
+def test_those_who_failed_before_do_not_count_and_are_probes_that_say_little() -> None:
+    breaker = Breaker(half)
+    for _ in range(3 * FAILURES):
+        assert breaker.failed(breaker.era, 0.0, known=True) is False
+    breaker, now = opened(), 0.0
+    for wanted in (1, 2, 4):
+        assert breaker.until - now == wanted
+        now = breaker.until
+        probe(breaker, now)
+        breaker.failed(breaker.era, now)
+    for _ in range(3):
+        now = breaker.until
+        probe(breaker, now)
+        breaker.failed(breaker.era, now, known=True)
+        assert breaker.until - now == FIRST_REST
+
+
+def test_a_pause_counts_whoever_was_told_of_it() -> None:
+    breaker = Breaker(half)
+    assert breaker.failed(breaker.era, 0.0, pause=60.0, known=True) is True
+    assert breaker.until == 60.0
 
 
 def test_a_cms_that_wavers_is_given_longer_and_longer_rests() -> None:
@@ -132,6 +163,9 @@ def test_several_servers_do_not_come_back_in_step(jitter: float) -> None:
     assert breaker.until == FIRST_REST * (0.75 + 0.5 * jitter)
 
 
+HOW: list[dict[str, bool]] = [{}, {"alive": True}, {"known": True}, {"alive": True, "known": True}]
+
+
 class AnyCourse(RuleBasedStateMachine):
     """Questions go out and come back in any order; the state is that of a simple model."""
 
@@ -150,12 +184,12 @@ class AnyCourse(RuleBasedStateMachine):
             self.out.append(self.breaker.era)
 
     @precondition(lambda self: self.out)
-    @rule(data=st.data(), pause=st.sampled_from([0.0, 0.0, 0.5, 20.0]), alive=st.booleans())
-    def fail(self, data: st.DataObject, pause: float, alive: bool) -> None:
+    @rule(data=st.data(), pause=st.sampled_from([0.0, 0.0, 0.5, 20.0]), how=st.sampled_from(HOW))
+    def fail(self, data: st.DataObject, pause: float, how: dict[str, bool]) -> None:
         era = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         counted = era == self.breaker.era or self.breaker.state is Circuit.OPEN
         probing = self.breaker.state is Circuit.PROBING and era == self.breaker.era
-        self.breaker.failed(era, self.now, pause, alive=alive)
+        self.breaker.failed(era, self.now, pause, **how)
         if counted and pause:
             self.wanted = max(self.wanted, self.now + pause)
         if probing:

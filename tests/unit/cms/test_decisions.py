@@ -160,9 +160,9 @@ def test_no_two_questions_become_one_and_no_answer_is_kept() -> None:
     b.world.cms.reply({"result": {}})
 
 
-def test_they_go_through_the_one_queue() -> None:
+def test_they_share_the_places_and_each_kind_has_its_queue() -> None:
     b = bench(max_concurrent=1, max_waiting=1)
-    outcomes = [b.ask(kind) for kind in ("subscribe", "publish", "rpc")]
+    outcomes = [b.ask(kind) for kind in ("subscribe", "publish", "publish")]
     assert b.world.cms.open == 1
     assert outcomes[2].says == "CmsUnavailable overloaded"
     b.world.cms.reply({"result": {}})

@@ -115,9 +115,9 @@ def test_over_the_queue_nobody_is_asked(log: Log) -> None:
     w.cms.reply(b"")
     assert w.stats.callbacks == {"overloaded": 2, "ok": 2}
     assert log.lines == [
-        "1 questions wait for the CMS at http://cms.test/push/who: further clients are told to come"
-        " back later",
-        "there is room again for questions to the CMS at http://cms.test/push/who",
+        "1 questions wait for the CMS at http://cms.test/push/who (connect): further clients are"
+        " told to come back later",
+        "there is room again for questions to the CMS at http://cms.test/push/who (connect)",
     ]
 
 

@@ -16,6 +16,7 @@ from tests.unit.cms.support import (
     config,
     the_reactor,
 )
+from twisted_push.cms.breaker import FAILURES, Circuit
 from twisted_push.cms.gate import MAX_TOKEN_LENGTH, make_gate
 from twisted_push.cms.grants import token_digest
 from twisted_push.config import CallbackConfig, SiteConfig
@@ -184,3 +185,17 @@ async def test_closing_with_a_real_server(raw_cms: Any) -> None:
     await gate.close()
     assert outcome.says == "CmsUnavailable the server is stopping"
     await make_gate(SiteConfig(), FakeEngine(clock).engine, clock, SiteStats()).close()
+
+
+@pytest.mark.parametrize(("refresh_url", "held_back"), [("", True), ("http://cms.test/r", False)])
+def test_renewals_are_held_back_by_the_circuit_of_their_own_question(
+    refresh_url: str, held_back: bool
+) -> None:
+    assert Site().gate.circuit is Circuit.CLOSED
+    site = Site(config(refresh_url=refresh_url))
+    assert site.gate.entrances == {}
+    site.cms.code = 500
+    for number in range(FAILURES):
+        site.ask(str(number))
+    assert list(site.gate.entrances) == ["connect"]
+    assert (site.gate.circuit is Circuit.OPEN) is held_back

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_push.cms.limiter import CUT_EVERY, MEMORY, ROUND, START, Limiter, Limiters
+from twisted_push.cms.limiter import CUT_EVERY, MEMORY, ROUND, START, Limiter
 
 
 class Cms:
@@ -179,66 +179,3 @@ def test_whatever_happens_it_is_from_one_to_the_most(
             limiter.begin_anew(now)
         assert 1 <= limiter.limit <= most
         assert limiter.usual is None or limiter.usual >= 0
-
-
-# --- Several kinds of questions --------------------------------------------------------------
-
-
-def ask(limiters: Limiters, kind: str, now: float, took: float, times: int = ROUND) -> float:
-    """Have so many rounds of answers come, each as many at once as may be; give the time."""
-    for _ in range(times):
-        under_way = limiters.limit
-        for _ in range(under_way):
-            limiters.answered(kind, now, now + took, under_way)
-        now += took
-    return now
-
-
-def test_calls_that_take_long_are_no_sign_of_a_slow_cms() -> None:
-    limiters, now = Limiters(20), 0.0
-    for _ in range(20):
-        now = ask(limiters, "connect", now, 0.05)
-    assert limiters.limit == 20
-    for _ in range(10):
-        now = ask(limiters, "rpc", now, 2.0, 2)
-        now = ask(limiters, "connect", now, 0.05)
-    assert (limiters.limit, limiters.slow) == (20, False)
-    assert limiters.usual == pytest.approx(0.05)
-
-
-def test_the_most_cautious_counts_while_it_is_asked() -> None:
-    limiters, now = Limiters(20), 0.0
-    for _ in range(20):
-        now = ask(limiters, "connect", now, 0.05)
-    limiters.failed("rpc", now)
-    assert limiters.limit == 10
-    now = ask(limiters, "connect", now, 0.05)
-    assert limiters.limit == 10
-    now = ask(limiters, "connect", now + MEMORY, 0.05)
-    assert limiters.limit == 20
-
-
-def test_all_begin_anew_together() -> None:
-    limiters, now = Limiters(20), 0.0
-    for kind in ("connect", "rpc"):
-        for _ in range(20):
-            now = ask(limiters, kind, now, 0.05)
-    limiters.begin_anew(now)
-    assert limiters.limit == 1
-    limiters.answered("new", now, now + 0.05, 1)
-    assert limiters.limit == 1
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 50), st.booleans()), max_size=60))
-def test_kinds_are_forgotten_and_the_limit_stays_in_its_bounds(
-    events: list[tuple[str, float, bool]],
-) -> None:
-    limiters, now = Limiters(7), 0.0
-    for kind, passed, good in events:
-        now += passed
-        if good:
-            limiters.answered(kind, now, now, 7)
-        else:
-            limiters.failed(kind, now)
-        assert 1 <= limiters.limit <= 7
-        assert all(at >= now - MEMORY for at in limiters._asked_at.values())

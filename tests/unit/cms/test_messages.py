@@ -420,7 +420,7 @@ def test_a_cms_that_is_down_makes_one_line_and_not_one_per_user(log: Log) -> Non
         bench.reports.report(str(number), True)
     bench.advance(300)
     line, circuit = log.lines
-    assert "is left alone for" in circuit
+    assert "(online) is left alone for" in circuit
     assert line == (
         "the CMS at http://cms.test/push/who cannot be told who is online: status: 503;"
         " it is tried again"
@@ -428,7 +428,7 @@ def test_a_cms_that_is_down_makes_one_line_and_not_one_per_user(log: Log) -> Non
     bench.drupal.fails = False
     bench.advance(120)
     assert log.lines[2:] == [
-        "the CMS at http://cms.test/push/who is asked as usual again",
+        "the CMS at http://cms.test/push/who (online) is asked as usual again",
         "the CMS at http://cms.test/push/who is told who is online again",
     ]
     assert len(bench.drupal.online) == 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count, cycle, islice
 from math import inf
 from typing import Any
 
@@ -12,20 +14,24 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tests.unit.cms.support import Log, Outcome, clock_at, world
-from twisted_push.cms.breaker import FAILURES, FIRST_REST, Circuit
-from twisted_push.cms.lines import LINE_EVERY, Lines
-from twisted_push.cms.shield import (
+from twisted_push.cms.breaker import FAILURES, FIRST_REST, SHORT_REST, Circuit
+from twisted_push.cms.entrance import (
     GROUP,
     GROUP_EVERY,
     LEAST_SPREAD,
     LONGEST_SPREAD,
-    PATIENCE,
-    Shield,
+    Entrance,
     Turn,
 )
+from twisted_push.cms.lines import LINE_EVERY, Lines
+from twisted_push.cms.requests import Question
+from twisted_push.cms.shield import PATIENCE, Shield
 from twisted_push.errors import CmsUnavailable
 
 CLOSING = CmsUnavailable("closing")
+
+
+AT = "http://cms.test/connect (connect)"
 
 
 class Bench:
@@ -36,12 +42,19 @@ class Bench:
         lines = Lines(Logger("twisted_push.test"), "http://cms.test/")
         self.jitter = jitter
         self.shield = Shield(most, max_waiting, self.clock, lines, lambda: self.jitter)
+        self.shield.abandoned(self.turn())
 
-    def enter(self, patience: float = PATIENCE) -> Outcome:
-        return Outcome(self.shield.enter(patience))
+    @property
+    def entrance(self) -> Entrance:
+        """The way of those who want to be let in: there is one from the first question on."""
+        return dict(self.shield)["connect"]
 
-    def turn(self) -> Turn:
-        outcome = self.enter()
+    def enter(self, patience: float = PATIENCE, kind: str = "connect", asker: str = "") -> Outcome:
+        question = Question(f"http://cms.test/{kind}?secret=1", b"", {}, kind=kind, asker=asker)
+        return Outcome(self.shield.enter(question, patience))
+
+    def turn(self, kind: str = "connect", asker: str = "") -> Turn:
+        outcome = self.enter(kind=kind, asker=asker)
         assert isinstance(outcome.value, Turn)
         return outcome.value
 
@@ -49,7 +62,7 @@ class Bench:
         """Have the CMS fail until it is left alone."""
         for _ in range(1 if pause else FAILURES):
             self.shield.failed(self.turn(), pause=pause)
-        assert self.shield.circuit is Circuit.OPEN
+        assert self.entrance.circuit is Circuit.OPEN
 
     def fails(self, outcome: Outcome) -> CmsUnavailable:
         assert isinstance(outcome.error, CmsUnavailable)
@@ -71,9 +84,8 @@ def test_over_the_queue_they_are_told_when_to_come_back(log: Log) -> None:
     for outcome in entered:
         b.shield.answered(outcome.value)
     assert log.lines == [
-        "3 questions wait for the CMS at http://cms.test/: further clients are told to come back"
-        " later",
-        "there is room again for questions to the CMS at http://cms.test/",
+        f"3 questions wait for the CMS at {AT}: further clients are told to come back later",
+        f"there is room again for questions to the CMS at {AT}",
     ]
 
 
@@ -119,13 +131,13 @@ def test_a_cms_that_fails_is_left_alone_and_tried_with_one(log: Log) -> None:
     assert not any(each.done for each in waiting)
     b.clock.advance(FIRST_REST)
     assert [each.done for each in waiting] == [True, False, False]
-    assert b.shield.circuit.value == "probing"
+    assert b.entrance.circuit.value == "probing"
     b.shield.answered(waiting[0].value)
-    assert b.shield.circuit.value == "closed"
+    assert b.entrance.circuit.value == "closed"
     assert [each.done for each in waiting] == [True, True, False]  # It begins with one again.
     assert log.lines == [
-        "the CMS at http://cms.test/ is left alone for 1 s, then tried with one question",
-        "the CMS at http://cms.test/ is asked as usual again",
+        f"the CMS at {AT} is left alone for 1 s, then tried with one question",
+        f"the CMS at {AT} is asked as usual again",
     ]
 
 
@@ -150,7 +162,7 @@ def test_a_probe_that_fails_leaves_it_alone_for_longer(log: Log) -> None:
         assert not probe.done
         b.clock.advance(0.01)
         b.shield.failed(probe.value)
-    assert b.shield.left_alone_for == 8
+    assert b.entrance.left_alone_for == 8
     assert len(log.lines) == 1  # Nothing has changed.
 
 
@@ -223,7 +235,7 @@ def test_a_pause_that_is_over_before_the_log_says_so_again(log: Log) -> None:
     b = Bench()
     for _ in range(100):
         b.shield.failed(b.turn(), pause=0.1)
-        b.clock.advance(1.0 + b.shield.left_alone_for)
+        b.clock.advance(1.0 + b.entrance.left_alone_for)
         b.shield.answered(b.turn())
     assert 2 <= len(log.lines) <= 2 * (1 + b.clock.seconds() / LINE_EVERY)
 
@@ -233,29 +245,134 @@ def test_a_cms_that_becomes_slow_is_asked_less_and_the_log_says_so(log: Log) -> 
 
     def answers(seconds: float, times: int) -> None:
         for _ in range(times):
-            turns = [b.turn() for _ in range(b.shield.limit)]
+            turns = [b.turn() for _ in range(b.entrance.limit)]
             b.clock.advance(seconds)
             for turn in turns:
                 b.shield.answered(turn)
 
     answers(0.05, 200)
-    assert (b.shield.limit, log.lines) == (20, [])
+    assert (b.entrance.limit, log.lines) == (20, [])
     answers(0.5, 30)
-    slow = b.shield.limit
+    slow = b.entrance.limit
     assert slow < 10
     answers(0.05, 200)
-    assert b.shield.limit == 20
+    assert b.entrance.limit == 20
     assert len(log.lines) == 2
-    assert log.lines[0].startswith("the CMS at http://cms.test/ became slow: it is asked ")
-    assert log.lines[1] == "the CMS at http://cms.test/ is no longer slow"
+    assert log.lines[0].startswith(f"the CMS at {AT} became slow: it is asked ")
+    assert log.lines[1] == f"the CMS at {AT} is no longer slow"
 
 
 def test_a_cms_with_too_much_to_do_is_asked_half_as_much() -> None:
     b = Bench(most=4)
     b.shield.failed(b.turn(), slow=True)
-    assert b.shield.limit == 2
+    assert b.entrance.limit == 2
     b.shield.failed(b.turn())
-    assert b.shield.limit == 2
+    assert b.entrance.limit == 2
+
+
+# --- Several kinds of questions, and askers --------------------------------------------------
+
+
+@pytest.mark.parametrize("pause", [0.0, 60.0])
+def test_calls_that_fail_do_not_close_the_door(pause: float, log: Log) -> None:
+    b = Bench()
+    for _ in range(1 if pause else FAILURES):
+        b.shield.failed(b.turn("rpc"), slow=True, pause=pause)
+    assert b.shield.circuit("rpc") is Circuit.OPEN
+    assert b.shield.circuit("connect") is Circuit.CLOSED
+    assert not b.enter(kind="rpc").value
+    assert all(b.enter().value for _ in range(4))
+    assert [line.partition(" is left alone")[0] for line in log.lines] == [
+        "the CMS at http://cms.test/rpc (rpc)"
+    ]
+
+
+def test_calls_that_are_slow_do_not_narrow_the_door() -> None:
+    b = Bench(most=6)
+    for _ in range(20):
+        b.shield.failed(b.turn("rpc", "alice"), slow=True)
+        b.clock.advance(2)
+    assert b.entrance.limit == 4
+    assert dict(b.shield)["rpc"].limit == 1
+
+
+def test_of_all_kinds_together_the_cms_is_asked_no_more_than_that() -> None:
+    b = Bench(most=5)
+    calls = [b.enter(kind="rpc") for _ in range(10)]
+    comers = [b.enter() for _ in range(10)]
+    assert [sum(each.done for each in group) for group in (calls, comers)] == [4, 1]
+    for call in calls[:4]:  # Each kind gets a place in its turn.
+        b.shield.answered(call.value)
+    assert [sum(each.done for each in group) for group in (calls, comers)] == [6, 3]
+
+
+def test_calls_that_wait_leave_room_for_those_who_come() -> None:
+    b = Bench(most=1, max_waiting=2)
+    calls = [b.enter(kind="rpc") for _ in range(4)]
+    comer = b.enter()
+    assert [each.done for each in calls] == [True, False, False, True]
+    assert not comer.done
+    b.shield.answered(calls[0].value)
+    assert comer.done
+
+
+def test_one_asker_alone_opens_nothing() -> None:
+    b = Bench()
+    for _ in range(100):
+        b.shield.failed(b.turn(asker="alice"), slow=True)
+        b.clock.advance(1)
+    assert b.shield.circuit("connect").value == "closed"
+    for number in range(FAILURES - 1):
+        b.shield.failed(b.turn(asker=str(number)))
+    assert b.shield.circuit("connect").value == "open"
+
+
+def waits_among(bad: int, names: Iterator[str], **how: bool) -> list[float]:
+    """Have so many put questions that fail, again and again; give how long good ones wait."""
+    b = Bench()
+    asking = {name: b.enter(inf, asker=name) for name in islice(names, bad)}
+    waits: list[float] = []
+    for number in range(100):
+        good, came = b.enter(asker=f"good {number}"), b.clock.seconds()
+        while not good.done:
+            b.clock.advance(0.05)
+            for name, outcome in tuple(asking.items()):
+                if outcome.value:
+                    b.shield.failed(outcome.value, **how)
+                    del asking[name]
+                    name = next(names)
+                    asking[name] = b.enter(inf, asker=name)
+        assert good.error is None
+        b.shield.answered(good.value)
+        waits.append(b.clock.seconds() - came)
+    return waits
+
+
+@pytest.mark.parametrize(("bad", "how"), [(30, {"alive": True}), (6, {"slow": True})])
+def test_whoever_has_the_cms_stumble_keeps_nobody_out(bad: int, how: dict[str, bool]) -> None:
+    """They open the circuit once: then what they ask is known."""
+    waits = waits_among(bad, cycle(map(str, range(bad))), **how)
+    assert max(waits) <= 2 * PATIENCE
+    assert max(waits[5:]) < FIRST_REST
+
+
+def test_ever_new_ones_that_have_it_stumble_keep_nobody_out_for_long() -> None:
+    assert max(waits_among(30, map(str, count()), alive=True)) < 30 * 2 * SHORT_REST
+
+
+def test_whoever_had_no_answer_lets_the_others_go_first() -> None:
+    b = Bench(most=1)
+    b.shield.failed(b.turn(asker="alice"))
+    turn = b.turn()
+    alice, bob = b.enter(asker="alice"), b.enter(asker="bob")
+    b.shield.answered(turn)
+    assert (alice.done, bob.done) == (False, True)
+    b.shield.answered(bob.value)
+    b.shield.answered(alice.value)
+    turn = b.turn()
+    alice, bob = b.enter(asker="alice"), b.enter(asker="bob")
+    b.shield.answered(turn)
+    assert (alice.done, bob.done) == (True, False)
 
 
 @pytest.mark.parametrize("state", ["waiting", "open", "probing"])
@@ -301,7 +418,8 @@ def test_whatever_happens(events: list[str], most: int, max_waiting: int) -> Non
         inside = [each for each in came if each.value and id(each) not in over]
         before = len(inside)
         if event in ("enter", "patient", "stale"):
-            came.append(b.enter({"enter": PATIENCE, "patient": inf, "stale": 0.0}[event]))
+            patience = {"enter": PATIENCE, "patient": inf, "stale": 0.0}[event]
+            came.append(b.enter(patience, asker=" abcdefgh"[number % 9].strip()))
         elif event == "leave" and (waiting := [each for each in came if not each.done]):
             waiting[number % len(waiting)].deferred.cancel()
         elif event == "wait":
@@ -316,7 +434,7 @@ def test_whatever_happens(events: list[str], most: int, max_waiting: int) -> Non
         assert len(inside) <= most
         assert not any(wanted - 5.0 < each.value.began < wanted for each in inside)
         assert b.shield.waiting == sum(not each.done for each in came) <= max_waiting
-        if b.shield.circuit is not Circuit.CLOSED:
+        if b.entrance.circuit is not Circuit.CLOSED:
             assert len(inside) <= max(1, before)
     settle(b, came, over)
     assert all(each.done for each in came)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.unit.cms.support import Outcome
-from twisted_push.cms.turns import Turns
+from twisted_push.cms.turns import Places, Turns
 from twisted_push.errors import CmsUnavailable
 
 GONE = CmsUnavailable("gone")
@@ -97,6 +97,48 @@ def test_a_newcomer_does_not_overtake() -> None:
     assert order == ["first", "second"]
     turns.leave()
     assert order == ["first", "second", "newcomer"]
+
+
+def test_those_behind_let_all_others_go_first() -> None:
+    turns = Turns(1)
+    enter(turns)
+    behind = [Outcome(turns.enter(inf, behind=True)) for _ in range(3)]
+    comers = [enter(turns) for _ in range(2)]
+    assert turns.waiting == 5
+    behind[1].deferred.cancel()
+    order = [*comers, behind[0], behind[2]]
+    for number in range(1, 5):
+        turns.leave()
+        assert [each.done for each in order] == [True] * number + [False] * (4 - number)
+    assert turns.waiting == 0
+
+
+def test_those_behind_are_sent_home_as_well() -> None:
+    turns = Turns(0)
+    outcomes = [enter(turns, 3), Outcome(turns.enter(3, behind=True))]
+    assert turns.dismiss(lambda: GONE, wait=4) is True
+    assert [each.says for each in outcomes] == ["CmsUnavailable gone"] * 2
+
+
+def test_places_are_shared_by_turns() -> None:
+    places = Places(3)
+    left, right = Turns(2, places), Turns(9, places)
+    comers = [[enter(turns) for _ in range(5)] for turns in (left, right)]
+
+    def inside() -> list[int]:
+        return [sum(each.done for each in group) for group in comers]
+
+    assert inside() == [2, 1]
+    right.leave()
+    assert inside() == [2, 2]  # The left has as many as it may.
+    left.leave()
+    left.leave()
+    assert inside() == [3, 3]
+    right.leave()
+    assert inside() == [4, 3]
+    assert (left.taken, right.taken) == (2, 1)
+    assert left.busy
+    assert right.busy
 
 
 def test_a_long_queue_that_ends_at_once_does_not_exhaust_the_stack() -> None:
