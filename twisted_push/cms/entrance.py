@@ -113,7 +113,7 @@ class Entrance:
         if not closed and self.left_alone_for >= patience:
             return fail(self._come_back_later(PAUSED))
         if self._turns.busy and self._turns.waiting >= self._max_waiting:
-            self._lines.full(self._about, True, self._max_waiting, self._clock.seconds())
+            self._lines.full(self._about, self._max_waiting)
             return fail(self._come_back_later(OVERLOADED))
         entering = self._turns.enter(patience, behind=question.asker in self._stumbles)
         return entering.addCallback(self._turn, question)
@@ -124,11 +124,11 @@ class Entrance:
         self._stumbles.discard(turn.question.asker)
         if self._breaker.answered(turn.era, now):
             self._limiter.begin_anew(now)
-            self._lines.circuit(self._about, False, 0.0, now)
+            self._lines.asked_again(self._about)
         else:
             self._limiter.answered(turn.began, now, self._turns.taken)
-            self._lines.slow(self._about, self._limiter.slow, self.limit, now)
-        self._next(now)
+            self._tell_speed()
+        self._next()
 
     def failed(self, turn: Turn, *, slow: bool, alive: bool, pause: float) -> float | None:
         """Give a turn back: there was no usable answer. See `Shield.failed`."""
@@ -137,15 +137,14 @@ class Entrance:
         if slow or pause:
             self._limiter.failed(now)
         if self._breaker.failed(turn.era, now, pause, alive=alive, known=known):
-            self._lines.circuit(self._about, True, self.left_alone_for, now)
-        self._next(now)
+            self._lines.left_alone(self._about, lambda: self.left_alone_for)
+        self._next()
         return max(self.left_alone_for, pause) or None
 
     def abandoned(self, turn: Turn) -> None:
         """Give a turn back: nothing can be said of the CMS."""
-        now = self._clock.seconds()
-        self._breaker.abandoned(turn.era, now)
-        self._next(now)
+        self._breaker.abandoned(turn.era, self._clock.seconds())
+        self._next()
 
     def close(self, error: CmsUnavailable) -> None:
         """Send everybody home who waits."""
@@ -160,12 +159,18 @@ class Entrance:
     def _turn(self, _: None, question: Question) -> Turn:
         return Turn(question, self._clock.seconds(), self._breaker.era)
 
-    def _next(self, now: float) -> None:
+    def _next(self) -> None:
         """Take a turn back, and let in whoever may be let in now."""
         self._set_limit()
         self._turns.leave()
         if 2 * self._turns.waiting <= self._max_waiting:
-            self._lines.full(self._about, False, 0, now)
+            self._lines.room(self._about)
+
+    def _tell_speed(self) -> None:
+        if self._limiter.slow:
+            self._lines.slow(self._about, self.limit)
+        else:
+            self._lines.fast(self._about)
 
     def _set_limit(self) -> None:
         """Have the turns follow the circuit: none while it is open, one while it is probed."""

@@ -33,6 +33,7 @@ from twisted_push.cms.retryafter import retry_after
 from twisted_push.cms.shield import PATIENCE, Shield
 from twisted_push.config import CallbackConfig
 from twisted_push.errors import CmsUnavailable, Disconnect, PushError, Refused
+from twisted_push.logbook import Logbook
 from twisted_push.stats import SiteStats
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Exchange:
         self._stats = stats
         self._jitter = jitter
         self.where = shown(config.url)
-        self._lines = Lines(_log, self.where, quiet)
+        self._lines = Lines(_log, Logbook(reactor), quiet)
         self.shield = Shield(
             config.max_concurrent, config.max_waiting, reactor, self._lines, jitter
         )
@@ -138,6 +139,7 @@ class Exchange:
         """End what is under way with `CmsUnavailable`; fires when every connection is gone."""
         self._closed = True
         self.shield.close(CmsUnavailable(_STOPPING))
+        self._lines.close()
         for running in tuple(self._running):
             running.cancel()
         fresh = self._fresh.close()
@@ -188,12 +190,12 @@ class Exchange:
     def _failed(self, turn: Turn, fault: Fault) -> CmsUnavailable:
         """Take notice that there is no usable answer; give the error that says so."""
         self._over(turn)
-        now = self._clock.seconds()
-        question, pause = turn.question, retry_after(fault.later, now) or 0.0
+        question = turn.question
+        pause = retry_after(fault.later, self._clock.seconds()) or 0.0
         if not self._closed:
             self._stats.callbacks[fault.outcome] += 1
             if not question.quiet:
-                self._lines.failed(question.url, fault.outcome, fault.why, now)
+                self._lines.failed(question.url, fault.outcome, fault.why)
         again_after = self.shield.failed(turn, slow=fault.overload, alive=fault.alive, pause=pause)
         return CmsUnavailable(fault.why, again_after)
 

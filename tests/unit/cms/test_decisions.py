@@ -25,8 +25,8 @@ from tests.unit.cms.support import (
 from tests.unit.cms.test_any_answer import mangled, shaped, values
 from twisted_push.cms.decisions import Admission, Asker, Decisions, Passage
 from twisted_push.cms.exchange import Exchange
-from twisted_push.cms.lines import LINE_EVERY
 from twisted_push.errors import CmsUnavailable, Disconnect, Refused
+from twisted_push.logbook import LINE_EVERY
 from twisted_push.stats import SiteStats
 
 URLS = {

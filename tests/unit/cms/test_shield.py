@@ -23,10 +23,11 @@ from twisted_push.cms.entrance import (
     Entrance,
     Turn,
 )
-from twisted_push.cms.lines import LINE_EVERY, Lines
+from twisted_push.cms.lines import Lines
 from twisted_push.cms.requests import Question
 from twisted_push.cms.shield import PATIENCE, Shield
 from twisted_push.errors import CmsUnavailable
+from twisted_push.logbook import LINE_EVERY, Logbook
 
 CLOSING = CmsUnavailable("closing")
 
@@ -39,7 +40,7 @@ class Bench:
 
     def __init__(self, most: int = 4, max_waiting: int = 10_000, jitter: float = 0.5) -> None:
         self.clock = clock_at(0.0)
-        lines = Lines(Logger("twisted_push.test"), "http://cms.test/")
+        lines = Lines(Logger("twisted_push.test"), Logbook(self.clock))
         self.jitter = jitter
         self.shield = Shield(most, max_waiting, self.clock, lines, lambda: self.jitter)
         self.shield.abandoned(self.turn())
@@ -238,6 +239,26 @@ def test_a_pause_that_is_over_before_the_log_says_so_again(log: Log) -> None:
         b.clock.advance(1.0 + b.entrance.left_alone_for)
         b.shield.answered(b.turn())
     assert 2 <= len(log.lines) <= 2 * (1 + b.clock.seconds() / LINE_EVERY)
+
+
+def test_what_the_log_says_last_is_so(log: Log) -> None:
+    """Also if it changed back within the time in which the same is not said twice."""
+    b = Bench()
+    b.open()
+    b.clock.advance(FIRST_REST)
+    b.shield.answered(b.turn())
+    b.shield.failed(b.turn(), pause=120.0)
+    assert [line.removeprefix(f"the CMS at {AT} ") for line in log.lines] == [
+        "is left alone for 1 s, then tried with one question",
+        "is asked as usual again",
+    ]
+    b.clock.advance(LINE_EVERY - FIRST_REST)
+    assert log.lines[2:] == [
+        f"the CMS at {AT} is left alone for 111 s, then tried with one question"
+    ]
+    b.clock.advance(200)
+    b.shield.answered(b.turn())
+    assert log.lines[3:] == [f"the CMS at {AT} is asked as usual again"]
 
 
 def test_a_cms_that_becomes_slow_is_asked_less_and_the_log_says_so(log: Log) -> None:
