@@ -177,12 +177,15 @@ class CmsUnavailable(PushError):
     """The CMS gave no usable answer, or was not asked. ``why`` is for the log, without secrets.
 
     ``retry_after``: the seconds after which it may be asked again, if that is known. ``busy``: it
-    was not asked because too many wait for it already.
+    was not asked because too many wait for it already. ``alive``: it did answer, if with nonsense;
+    ``final``: it answered that it does not take this, and never will (a status 4xx).
     """
 
     why: str
     retry_after: float | None = None
     busy: bool = False
+    alive: bool = False
+    final: bool = False
 
     @property
     def advice(self) -> str:

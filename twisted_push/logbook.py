@@ -1,4 +1,4 @@
-"""What the log is told of what changes often: little, and the truth.
+"""What the log is told of what changes often, or happens to many: little, and the truth.
 
 Whoever can have a line written as often as they like can fill a disk, or hide what matters.
 """
@@ -11,10 +11,13 @@ from math import inf
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["LINE_EVERY", "Logbook"]
+__all__ = ["FEW", "LINE_EVERY", "Logbook"]
 
 LINE_EVERY = 10.0
 """Least seconds between two lines that say the same of the same."""
+
+FEW = 5
+"""Lines of one kind that are written at once; those that follow are counted."""
 
 Write = Callable[[], None]
 """Writes one line."""
@@ -30,23 +33,38 @@ class _State:
 
 
 @define(eq=False)
+class _Crowd:
+    """What happens to many: how many had a line, and how many are yet to be told of together."""
+
+    more: Callable[[int], None]
+    written: int = 0
+    untold: int = 0
+    later: IDelayedCall | None = None
+
+
+@define(eq=False)
 class Logbook:
-    """Decides when a line is written. What lines are about are names from a closed set."""
+    """Decides when a line is written. What lines are about are names from a closed set.
+
+    ``every`` are the least seconds between two lines that say the same of the same.
+    """
 
     _clock: IReactorTime
+    _every: float = LINE_EVERY
     _states: dict[Hashable, _State] = field(init=False, factory=dict)
+    _crowds: dict[Hashable, _Crowd] = field(init=False, factory=dict)
     _closed: bool = field(init=False, default=False)
 
     def begins(self, what: Hashable, write: Write) -> None:
         """Something is so: have that written, unless the log has it.
 
-        It may have been so a moment ago, and not so meanwhile: then the line comes `LINE_EVERY`
-        seconds after the last one, if it is so still.
+        It may have been so a moment ago, and not so meanwhile: then the line comes when the last
+        one is old enough, if it is so still.
         """
         state = self._states.setdefault(what, _State())
         if state.said or state.later is not None or self._closed:
             return
-        wait = state.at + LINE_EVERY - self._clock.seconds()
+        wait = state.at + self._every - self._clock.seconds()
         if wait <= 0:
             self._say(state, write)
         else:
@@ -62,17 +80,49 @@ class Logbook:
         if said:
             write()
 
+    def few(self, kind: Hashable, more: Callable[[int], None], first: int = FEW) -> bool:
+        """Tell whether something that happens to many has a line; else it is counted.
+
+        The ``first`` of a kind have one. How many there were besides is written by ``more``, again
+        and again while there are any.
+        """
+        crowd = self._crowds.get(kind)
+        if crowd is None:
+            crowd = self._crowds[kind] = _Crowd(more)
+            self._tell_later(kind, crowd)
+        if crowd.written < first:
+            crowd.written += 1
+            return True
+        crowd.untold += 1
+        return False
+
     def close(self) -> None:
-        """End: there is no line that is still to come."""
+        """End: what is still to come is written now if it is a number, else it is not."""
         self._closed = True
         for state in self._states.values():
             self._put_off(state)
+        for kind, crowd in tuple(self._crowds.items()):
+            self._put_off(crowd)
+            self._tell(kind, crowd)
 
     def _say(self, state: _State, write: Write) -> None:
         state.later, state.said, state.at = None, True, self._clock.seconds()
         write()
 
-    def _put_off(self, state: _State) -> None:
-        if state.later is not None:
-            state.later.cancel()
-            state.later = None
+    def _tell_later(self, kind: Hashable, crowd: _Crowd) -> None:
+        if not self._closed:
+            crowd.later = self._clock.callLater(self._every, self._tell, kind, crowd)
+
+    def _tell(self, kind: Hashable, crowd: _Crowd) -> None:
+        untold, crowd.untold, crowd.later = crowd.untold, 0, None
+        if not untold:
+            del self._crowds[kind]
+            return
+        self._tell_later(kind, crowd)
+        crowd.more(untold)
+
+    @staticmethod
+    def _put_off(line: _State | _Crowd) -> None:
+        if line.later is not None:
+            line.later.cancel()
+            line.later = None

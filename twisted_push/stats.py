@@ -50,6 +50,7 @@ class SiteStats:
     callbacks_in_flight: int = 0
     grants: Counter[str] = Factory(Counter)
     hook_failures: int = 0
+    hook_lost: int = 0
     mirrored: int = 0
     mirror_failures: int = 0
     connects: int = 0

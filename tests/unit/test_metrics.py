@@ -88,6 +88,7 @@ async def test_what_is_told() -> None:
     assert states == {"closed": 1, "open": 0, "probing": 0}
     assert value(found["grants"], source="asked") is None
     assert value(found["hook_waiting"]) == value(found["hook_failures"]) == 0
+    assert value(found["hook_lost"]) == 0
     assert value(found["publications"]) == 1
     assert value(found["deliveries"]) == 1
     assert value(found["connections_accepted"], transport="fake") == 4

@@ -26,18 +26,23 @@ __all__ = ["Attempt", "Fault", "fault_from"]
 _TOO_MUCH_TO_DO = (429, 502, 503, 504)
 """Statuses of a CMS, or of a proxy before it, that cannot cope."""
 
+_NOT_NOW = (408, 425, 429)
+"""Statuses 4xx that are about the moment, and not about the question."""
+
 
 @frozen
 class Fault(Exception):
     """Why there is no answer: the ``outcome`` counted, and ``detail`` (no secret, no payload).
 
-    ``later`` is the header ``Retry-After``; ``overload`` whether the CMS has too much to do.
+    ``later`` is the header ``Retry-After``; ``overload`` whether the CMS has too much to do,
+    ``final`` whether it will never take this question.
     """
 
     outcome: str
     detail: str = ""
     later: str | None = None
     overload: bool = False
+    final: bool = False
 
     @property
     def alive(self) -> bool:
@@ -129,7 +134,8 @@ class Attempt:
         if response.code not in self._answered:
             later = (response.headers.getRawHeaders("Retry-After") or [None])[-1]
             overload = response.code in _TOO_MUCH_TO_DO
-            return Fault("status", f"{response.code}", later, overload)
+            final = 400 <= response.code < 500 and response.code not in _NOT_NOW
+            return Fault("status", f"{response.code}", later, overload, final)
         encodings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", []))
         if encodings.strip().lower() not in (b"", b"identity"):
             return Fault("malformed", "it is compressed, though that was not asked for")

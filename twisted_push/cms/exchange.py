@@ -197,7 +197,7 @@ class Exchange:
             if not question.quiet:
                 self._lines.failed(question.url, fault.outcome, fault.why)
         again_after = self.shield.failed(turn, slow=fault.overload, alive=fault.alive, pause=pause)
-        return CmsUnavailable(fault.why, again_after)
+        return CmsUnavailable(fault.why, again_after, alive=fault.alive, final=fault.final)
 
     def _over(self, turn: Turn) -> None:
         self._stats.callbacks_in_flight -= 1

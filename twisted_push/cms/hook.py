@@ -137,7 +137,12 @@ class PresenceHook:
         )
         tell = partial(self._tell, exchange)
         teller = Teller(
-            tell, exchange.where, batch=BATCH, gather=GATHER, max_waiting=MAX_HOOK_WAITING
+            tell,
+            exchange.where,
+            batch=BATCH,
+            gather=GATHER,
+            max_waiting=MAX_HOOK_WAITING,
+            lost=self._lost,
         )
         self._line = _Line(url, exchange, OnlineReports(teller, self._reactor, self._jitter))
 
@@ -149,6 +154,9 @@ class PresenceHook:
         closing = line.exchange.close()
         self._closing.add(closing)
         closing.addCallback(lambda _: self._closing.discard(closing))
+
+    def _lost(self) -> None:
+        self._stats.hook_lost += 1
 
     async def _tell(self, exchange: Exchange, changes: Sequence[Change]) -> None:
         """Post what changed. Raises `CmsUnavailable`."""

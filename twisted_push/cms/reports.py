@@ -12,7 +12,6 @@ The hook (see ``hook``) is told of many at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import islice
 from random import random
 
 from attrs import define, frozen
@@ -22,6 +21,7 @@ from twisted.logger import Logger
 
 from twisted_push.cms.messages import Messages
 from twisted_push.errors import CmsUnavailable
+from twisted_push.logbook import Logbook
 from twisted_push.wheel import Wheel
 
 __all__ = ["MAX_WAITING", "Change", "OnlineReports", "Teller", "reports_to_drupal"]
@@ -40,6 +40,9 @@ LONGEST_DELAY = 60.0
 
 LINE_EVERY = 60.0
 """Least seconds between two lines of one kind in the log."""
+
+SEVERAL = 4
+"""So many times users are told of together; if the CMS answers that with nonsense, no longer."""
 
 GRANULARITY = 0.25
 """Seconds by which an attempt may be late; `OnlineReports.tick` is called as often."""
@@ -62,7 +65,8 @@ class Teller:
     """How a CMS is told, by ``tell``, which raises `CmsUnavailable`; ``where`` it is, for the log.
 
     At most ``at_once`` calls at a time, of at most ``batch`` users; the first waits ``gather``
-    seconds for others. Beyond ``max_waiting`` users who wait, the oldest is forgotten.
+    seconds for others. Beyond ``max_waiting`` users who wait, the oldest is forgotten. ``lost`` is
+    called for each user whose change the CMS is not told any more.
     """
 
     tell: Tell
@@ -71,14 +75,19 @@ class Teller:
     batch: int = 1
     gather: float = 0.0
     max_waiting: int = MAX_WAITING
+    lost: Callable[[], None] = lambda: None
 
 
 @define(eq=False)
 class _Report:
-    """What is to be told of one user: the newest state, and whether it is being told."""
+    """What is to be told of one user: the newest state, and whether it is being told.
+
+    ``company``: at most so many users are told of together with this one, itself included.
+    """
 
     online: bool
     at: float
+    company: int
     sending: bool = False
     failures: int = 0
 
@@ -86,8 +95,12 @@ class _Report:
 class OnlineReports:
     """The reports of one site to one CMS.
 
-    There is no timer: `tick` is to be called again and again. While the CMS fails it is tried with
-    one call at a time. ``jitter`` gives 0 to 1.
+    `tick` is to be called again and again. While the CMS fails it is tried with one call at a time.
+    ``jitter`` gives 0 to 1.
+
+    It may be a single change that the CMS does not take, and all that are told with it. So a batch
+    that it refuses for good, or that has failed several times, is told by halves: until that one is
+    alone, which is dropped if it is refused for good.
     """
 
     _log = Logger()
@@ -107,7 +120,8 @@ class OnlineReports:
         self._failures = 0
         self._paused_until = 0.0
         self._gathered_at = 0.0
-        self._lines = _Lines(self._log, teller.where)
+        self._failing = ""
+        self._book = Logbook(clock, LINE_EVERY)
 
     @property
     def waiting(self) -> int:
@@ -126,7 +140,7 @@ class OnlineReports:
         now = self._clock.seconds()
         report = self._reports.get(user)
         if report is None:
-            report = self._reports[user] = _Report(online, now)
+            report = self._reports[user] = _Report(online, now, self._teller.batch)
             if not self._ready:
                 self._gathered_at = now + self._teller.gather
             self._ready[user] = None
@@ -143,12 +157,13 @@ class OnlineReports:
             return
         for user in self._later.due(now):
             self._ready[user] = None
-        self._lines.write(now)
+        self._write()
         self._send()
 
     def close(self) -> None:
         """End: nothing more is told."""
         self._closed = True
+        self._book.close()
         self._reports.clear()
         self._ready.clear()
         self._known_online.clear()
@@ -172,10 +187,20 @@ class OnlineReports:
     async def _send_in_turn(self) -> None:
         """Tell of one user, or many, after the other, while there are any and the CMS listens."""
         while self._may_send():
-            users = tuple(islice(self._ready, self._teller.batch))
-            for user in users:
-                del self._ready[user]
-            await self._tell({user: self._reports[user] for user in users})
+            await self._tell(self._next_batch())
+
+    def _next_batch(self) -> Mapping[str, _Report]:
+        """Take those who are told of next out of those who are ready."""
+        batch: dict[str, _Report] = {}
+        most = self._teller.batch
+        for user in self._ready:
+            most = min(most, self._reports[user].company)
+            if len(batch) >= most:
+                break
+            batch[user] = self._reports[user]
+        for user in batch:
+            del self._ready[user]
+        return batch
 
     async def _tell(self, batch: Mapping[str, _Report]) -> None:
         changes = [Change(user, report.online, report.at) for user, report in batch.items()]
@@ -185,7 +210,7 @@ class OnlineReports:
         try:
             await self._teller.tell(changes)
         except CmsUnavailable as error:
-            self._failed(batch, error)
+            self._failed(changes, error)
         except CancelledError:
             return  # By `close`.
         except Exception:
@@ -200,7 +225,7 @@ class OnlineReports:
         if self._closed:
             return
         self._failures, self._paused_until = 0, 0.0
-        self._lines.failing = ""
+        self._failing = ""
         for change in changes:
             user, report = change.user, self._reports[change.user]
             if change.online:
@@ -208,28 +233,49 @@ class OnlineReports:
             else:
                 self._known_online.discard(user)
             report.sending, report.failures = False, 0
+            report.company = self._teller.batch
             if report.online == change.online:
                 del self._reports[user]
             else:
                 self._ready[user] = None
 
-    def _failed(self, batch: Mapping[str, _Report], error: CmsUnavailable) -> None:
+    def _failed(self, changes: Sequence[Change], error: CmsUnavailable) -> None:
         if self._closed:
             return
         now = self._clock.seconds()
-        self._lines.failing = error.why
+        self._failing = error.why
+        batch = {change.user: self._reports[change.user] for change in changes}
         for user, report in batch.items():
             self._known_online.discard(user)  # It may have heard it all the same.
             report.sending = False
             report.failures += 1
-        due = now + self._delay(max(each.failures for each in batch.values()))
-        for user in batch:
-            self._later.add(user, due)
+        failures = max(each.failures for each in batch.values())
+        if error.final:
+            self._refused(changes, error.why)
+        else:
+            if error.alive and failures >= SEVERAL:
+                self._part(batch)
+            due = now + self._delay(failures)
+            for user in batch:
+                self._later.add(user, due)
         if now >= self._paused_until:  # Else it is one of several that failed together.
             self._failures += 1
             self._paused_until = now + max(error.retry_after or 0.0, self._delay(self._failures))
         while self.waiting > self._teller.max_waiting:
             self._drop_oldest()
+
+    def _refused(self, changes: Sequence[Change], why: str) -> None:
+        """The CMS does not take these, or one of them."""
+        self._part({change.user: self._reports[change.user] for change in changes})
+        for change in changes:
+            self._ready[change.user] = None
+        if len(changes) == 1 and self._reports[change.user].online == change.online:
+            self._drop(change.user, why)
+
+    def _part(self, batch: Mapping[str, _Report]) -> None:
+        """Have no more than half of a batch told together."""
+        for report in batch.values():
+            report.company = max(1, len(batch) // 2)
 
     def _delay(self, failures: int) -> float:
         """Give seconds: at least half of what is due, so that attempts do not come in step."""
@@ -239,13 +285,38 @@ class OnlineReports:
     def _ended(self, _: None, sender: Deferred[None]) -> None:
         self._senders.discard(sender)
 
+    def _write(self) -> None:
+        """Have the log say whether they fail, and why."""
+        if self._failing:
+            self._book.begins("failing", self._fails)
+        else:
+            self._book.ends(("failing",), self._works)
+
+    def _fails(self) -> None:
+        line = "the CMS at {url} cannot be told who is online: {why}; it is tried again"
+        self._log.warn(line, url=self._teller.where, why=self._failing)
+
+    def _works(self) -> None:
+        self._log.info("the CMS at {url} is told who is online again", url=self._teller.where)
+
     # --- Forgetting --------------------------------------------------------------------------
 
     def _drop_oldest(self) -> None:
         user = next(user for user, report in self._reports.items() if not report.sending)
+        self._drop(user, "too many wait")
+
+    def _drop(self, user: str, why: str) -> None:
         self._forget(user)
         self._known_online.discard(user)
-        self._lines.dropped += 1
+        self._teller.lost()
+
+        def more(count: int) -> None:
+            line = "the CMS at {url} is not told of {count} more users who came or went: {why}"
+            self._log.warn(line, url=self._teller.where, count=count, why=why)
+
+        if self._book.few(why, more, first=1):
+            line = "the CMS at {url} is not told of a user who came or went: {why}"
+            self._log.warn(line, url=self._teller.where, why=why)
 
     def _forget(self, user: str) -> None:
         del self._reports[user]
@@ -273,42 +344,3 @@ def reports_to_drupal(
     at_once = max(1, min(AT_ONCE, max_concurrent // 4))
     teller = Teller(tell, messages.exchange.where, at_once=at_once)
     return OnlineReports(teller, clock, jitter)
-
-
-@define(eq=False)
-class _Lines:
-    """What the log says of reports: when they begin to fail and when they work again.
-
-    However many users come and go while the CMS is down, or however it wavers, there is a line
-    of a kind at most every `LINE_EVERY` seconds. ``failing`` says why they fail, if they do.
-    """
-
-    log: Logger
-    where: str
-    failing: str = ""
-    dropped: int = 0
-    _said_failing: bool = False
-    _state_after: float = 0.0
-    _dropped_after: float = 0.0
-
-    def write(self, now: float) -> None:
-        """Write what is new."""
-        if bool(self.failing) != self._said_failing and now >= self._state_after:
-            self._said_failing = not self._said_failing
-            self._state_after = now + LINE_EVERY
-            if self.failing:
-                self.log.warn(
-                    "the CMS at {url} cannot be told who is online: {why}; it is tried again",
-                    url=self.where,
-                    why=self.failing,
-                )
-            else:
-                self.log.info("the CMS at {url} is told who is online again", url=self.where)
-        if self.dropped and now >= self._dropped_after:
-            self._dropped_after = now + LINE_EVERY
-            self.log.warn(
-                "the CMS at {url} is not told of {count} users who came or went: too many wait",
-                url=self.where,
-                count=self.dropped,
-            )
-            self.dropped = 0

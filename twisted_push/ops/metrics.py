@@ -68,6 +68,10 @@ _TOTALS: Mapping[str, tuple[str, Callable[[SiteStats], float]]] = {
         lambda s: s.publications,
     ),
     "hook_failures": ("Requests to the CMS's hook that failed", lambda s: s.hook_failures),
+    "hook_lost": (
+        "Users whose coming or going the CMS's hook is not told any more",
+        lambda s: s.hook_lost,
+    ),
     "mirrored": ("Publications that were shown on another site", lambda s: s.mirrored),
     "mirror_failures": (
         "Publications that could not be shown on another site",

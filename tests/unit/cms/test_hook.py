@@ -24,12 +24,17 @@ SECRET = "a-secret-of-the-hook-with-32-bytes!"
 
 
 class HookCms(MemoryCms):
-    """A CMS that keeps a table of who is online. While it ``hangs`` it answers nothing."""
+    """A CMS that keeps a table of who is online. While it ``hangs`` it answers nothing.
+
+    A batch with a user of ``poison`` it answers with the status ``poisoned``.
+    """
 
     def __init__(self) -> None:
         super().__init__({})
         self.online: set[str] = set()
         self.fails = self.late = False
+        self.poison: set[str] = set()
+        self.poisoned = 400
         self.most_open = 0
 
     def render_POST(self, request: Request) -> bytes | int:
@@ -39,8 +44,9 @@ class HookCms(MemoryCms):
         users = [event["user"] for event in said["events"]]
         assert len(set(users)) == len(users) <= BATCH
         if self.answer is not None:
-            self.code = 503 if self.fails else 200
-            if not self.fails or self.late:
+            poisoned = not self.poison.isdisjoint(users)
+            self.code = 503 if self.fails else self.poisoned if poisoned else 200
+            if self.code == 200 or self.late:
                 self._note(said["events"])
         answer = super().render_POST(request)
         self.most_open = max(self.most_open, len(self._open))
@@ -215,6 +221,65 @@ def test_a_cms_that_asks_for_time_is_given_it() -> None:
     bench.end()
 
 
+@pytest.mark.parametrize(("status", "lost"), [(400, 2), (422, 2), (404, 2), (500, 0)])
+def test_one_that_the_cms_does_not_take_keeps_no_other_back(
+    status: int, lost: int, log: Log
+) -> None:
+    bench = Bench()
+    bench.cms.poison, bench.cms.poisoned = {"17", "301"}, status
+    for number in range(400):
+        bench.hook.report(str(number), True)
+    bench.advance(60 if lost else 600)
+    assert bench.cms.online == {str(number) for number in range(400)} - {"17", "301"}
+    assert bench.stats.hook_lost == lost
+    assert bench.hook.waiting == 2 - lost
+    bench.hook.report("late", True)
+    bench.advance(60)
+    assert "late" in bench.cms.online
+    assert sum(f"a user who came or went: status: {status}" in each for each in log.lines) == (
+        1 if lost else 0
+    )
+    bench.end()
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_what_is_about_the_moment_is_told_again_as_a_whole(status: int) -> None:
+    bench = Bench()
+    bench.cms.poison, bench.cms.poisoned = {"1"}, status
+    for number in range(3):
+        bench.hook.report(str(number), True)
+    bench.advance(3)
+    assert [len(batch) for batch in bench.cms.batches] == [3, 3]
+    assert bench.stats.hook_lost == 0
+    bench.end()
+
+
+def test_a_change_that_is_refused_is_dropped_and_not_the_next_one() -> None:
+    bench = Bench()
+    bench.cms.poison = {"1"}
+    bench.cms.answer = None
+    bench.hook.report("1", True)
+    bench.advance(0.25)
+    bench.hook.report("1", False)
+    bench.cms.code = 400
+    bench.cms.reply({})
+    assert bench.stats.hook_lost == 0
+    bench.cms.answer, bench.cms.poison = {}, set()
+    bench.advance(5)
+    assert bench.cms.batches == [[("1", "online")], [("1", "offline")]]
+    bench.end()
+
+
+def test_an_address_that_takes_nothing_is_not_flooded() -> None:
+    bench = Bench()
+    bench.cms.poison = {str(number) for number in range(200)}
+    bench.cms.poisoned = 404
+    for number in range(200):
+        bench.hook.report(str(number), True)
+    assert len(bench.attempts(600)) < 25
+    bench.end()
+
+
 def test_only_the_newest_state_waits() -> None:
     bench = Bench()
     bench.hook.report("1", True)
@@ -268,8 +333,10 @@ def test_too_many_who_wait(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
         assert bench.hook.waiting <= 700
     bench.advance(0.5)
     assert bench.hook.waiting == 700
-    assert "not told of 300 users" in "".join(log.lines)
+    assert "is not told of a user who came or went: too many wait" in log.lines[0]
+    assert bench.stats.hook_lost == 300
     bench.end()
+    assert "is not told of 299 more users" in log.lines[-1]
 
 
 def test_too_many_while_a_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
