@@ -10,6 +10,7 @@ from math import inf
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger, LogLevel
 
 __all__ = ["FEW", "LINE_EVERY", "Logbook"]
 
@@ -95,6 +96,19 @@ class Logbook:
             return True
         crowd.untold += 1
         return False
+
+    def tell(self, log: Logger, level: str, kind: str, line: str, **fields: object) -> None:
+        """Write what happened to somebody if it is one of few; at level debug in any case.
+
+        ``kind`` is what the line that has the number of the others says of them.
+        """
+
+        def more(count: int) -> None:
+            text = "{count} more of these in {seconds:g} s: {kind}"
+            log.emit(wanted, text, count=count, seconds=self._every, kind=kind)
+
+        wanted = LogLevel.levelWithName(level)
+        log.emit(wanted if self.few(kind, more) else LogLevel.debug, line, **fields)
 
     def close(self) -> None:
         """End: what is still to come is written now if it is a number, else it is not."""

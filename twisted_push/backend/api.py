@@ -74,8 +74,14 @@ class Api(Resource):
     def _unauthorized(self, request: Request) -> bytes:
         given = header(request, "X-API-Key") is not None
         why = "the key in X-API-Key is not valid" if given else "the header X-API-Key is missing"
-        _log.warn(
-            "API request refused: {why}, from {address}", why=why, address=address_of(request, ())
+        line = "API request refused: {why}, from {address}"
+        self._nodes[0].context.book.tell(
+            _log,
+            "warn",
+            f"API request refused: {why}",
+            line,
+            why=why,
+            address=address_of(request, ()),
         )
         return self._refuse(request, 401, Refused(101, f"unauthorized: {why}"))
 

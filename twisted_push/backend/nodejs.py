@@ -90,6 +90,7 @@ class NodejsRoutes(Resource):
         self._rates = rates
         self._sites = {node: Site(node) for node in nodes}
         self._clock = clock
+        self._book = nodes[0].context.book
 
     def render(self, request: GuardedRequest) -> bytes | int:
         fault = bad_header(request)
@@ -117,7 +118,10 @@ class NodejsRoutes(Resource):
     def _unauthorized(self, request: Request) -> bytes:
         given = header(request, "NodejsServiceKey")
         why = "the key in NodejsServiceKey is not valid" if given else "there is no key"
-        _log.warn(
+        self._book.tell(
+            _log,
+            "warn",
+            f"nodejs request refused: {why}",
             "nodejs request refused: {why}, from {address}",
             why=why,
             address=address_of(request, ()),

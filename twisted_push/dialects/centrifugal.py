@@ -131,7 +131,7 @@ class CentrifugalDialect:
         except EngineUnavailable as error:
             stats.command_errors[100] += 1
             self._answer(session, error_reply(command, Refused(100)))
-            _log.warn("{site}: {why}", site=self._node.context.name, why=error)
+            self._node.context.engine_failed(error)
         except CancelledError:
             raise
         except Exception:

@@ -187,7 +187,7 @@ class NodejsDialect:
         except ProtocolError as error:
             self._refuse(session, asked, Refused(107, f"bad request: {error}"))
         except EngineUnavailable as error:
-            self._log_engine(error)
+            self._node.context.engine_failed(error)
             self._refuse(session, asked, Refused(100))
         except CancelledError:
             raise
@@ -202,10 +202,6 @@ class NodejsDialect:
     def _count(self, error: Refused) -> None:
         code = error.code if error.code in ERROR_MESSAGES else OTHER_CODE
         self._node.context.stats.command_errors[code] += 1
-
-    def _log_engine(self, error: EngineUnavailable) -> None:
-        why = str(error) or type(error).__name__
-        _log.warn("{site}: the engine failed: {why}", site=self._name, why=why)
 
     def _acknowledge(self, session: Session, asked: _Asked, answer: bytes) -> None:
         if asked.id is not None:
@@ -235,7 +231,7 @@ class NodejsDialect:
             await self._let_in(session, said)
         except (CmsUnavailable, Disconnect, EngineUnavailable, Refused) as error:
             if isinstance(error, EngineUnavailable):
-                self._log_engine(error)
+                self._node.context.engine_failed(error)
             self._turn_away(session, asked, *_ending(error))
         else:
             self._acknowledge(session, asked, SUCCESS)

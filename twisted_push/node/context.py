@@ -18,6 +18,7 @@ from twisted_push.errors import EngineUnavailable
 from twisted_push.fairness import Scheduler, Share
 from twisted_push.hub import Hub
 from twisted_push.interfaces import IEngine
+from twisted_push.logbook import Logbook
 from twisted_push.policy import Policy
 from twisted_push.session import Session
 from twisted_push.stats import SiteStats
@@ -59,6 +60,7 @@ class Context:
     share: Share = field()
     wires: Wires = field(factory=lambda: Wires(os.write))
     hub: Hub[Session] = field(init=False, factory=Hub)
+    book: Logbook = field(init=False)
     uid: str = field(init=False, factory=lambda: str(uuid4()))
     version: str = field(init=False, factory=software_version)
     started_at: float = field(init=False)
@@ -66,6 +68,10 @@ class Context:
     @share.default
     def _all_of_it(self) -> Share:
         return Scheduler(self.clock).share()
+
+    @book.default
+    def _new_book(self) -> Logbook:
+        return Logbook(self.clock)
 
     @started_at.default
     def _started_now(self) -> float:
@@ -79,6 +85,13 @@ class Context:
         """Let a call of the engine that nobody waits for fail with a line in the log."""
         doing.addErrback(self._engine_failed)
 
+    def engine_failed(self, error: object) -> None:
+        """Have the log say that a call of the engine failed, whoever wanted it."""
+        kind = f"{self.name}: the engine failed"
+        line = "{site}: the engine failed: {why}"
+        why = str(error) or type(error).__name__
+        self.book.tell(_log, "warn", kind, line, site=self.name, why=why)
+
     def _engine_failed(self, failure: Failure) -> None:
         failure.trap(EngineUnavailable)
-        _log.warn("{site}: the engine failed: {why}", site=self.name, why=failure.value)
+        self.engine_failed(failure.value)

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_push.cms.grants import token_digest
-from twisted_push.errors import Disconnect, EngineUnavailable, Overtaken, Refused
+from twisted_push.errors import CLOSE_REASONS, Disconnect, EngineUnavailable, Overtaken, Refused
 from twisted_push.interfaces import ICodec, IEngineEvents, ITransport
 from twisted_push.model import (
     ClientInfo,
@@ -51,6 +51,9 @@ DRAIN_GROUP = 20
 
 CHECKS = 32
 """Sessions that are looked at in one step: many may have come at once, and be due at once."""
+
+_CODES = range(100, 600)
+"""Codes of errors, and HTTP statuses."""
 
 _log = Logger()
 
@@ -106,6 +109,7 @@ class Node:
         if self._ticking.running:
             self._ticking.stop()
         self.renewals.close()
+        self.context.book.close()
         await self.context.gate.close()
         await self.context.engine.stop()
 
@@ -204,7 +208,11 @@ class Node:
 
     def log_refusal(self, request: ClientRequest, code: int, why: str) -> None:
         """Say why a client was refused or closed, without its secrets."""
-        _log.info(
+        known = code if code in _CODES or code in CLOSE_REASONS else "another code"
+        self.context.book.tell(
+            _log,
+            "info",
+            f"{self.context.name}: client refused: {known}",
             "{site}: client refused: {code} {why}, from {address}",
             site=self.context.name,
             code=code,
@@ -243,7 +251,7 @@ class Node:
                 joined = await self.channels.join_granted(arrival, grant, since)
                 listed = await self.online.listed(grant.user)
             except EngineUnavailable as error:
-                _log.warn("{site}: {why}", site=self.context.name, why=error)
+                self.context.engine_failed(error)
                 raise Disconnect(3004) from None
         self._connected(session, listed)
         return Connected(grant, joined, frozenset(arrival.taken))

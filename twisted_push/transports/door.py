@@ -51,6 +51,7 @@ class Door:
         self.config = config
         self.closed = ""
         self._host = ""
+        self._book = nodes[0].context.book
 
     @property
     def connections(self) -> int:
@@ -122,9 +123,13 @@ class Door:
         if turned.reason != self.closed:
             with suppress(Turned):
                 node = self._node_for(_host(request))
-        _log.info(
+        site = node.context.name if node else "-"
+        self._book.tell(
+            _log,
+            "info",
+            f"{site}: connection refused: {turned.status} {turned.reason}",
             "{site}: connection refused: {status} {reason}, from {address}",
-            site=node.context.name if node else "-",
+            site=site,
             status=turned.status,
             reason=turned.reason,
             address=address_of(request, self.config.trusted_proxies),
