@@ -7,7 +7,8 @@ flooded: by publishes, batches of 10,000 publishes, fan-outs to 5,000 clients, h
 at once, and requests with long answers. JSON to stdout.
 
 Beside the time on the wall there is the CPU time that the server uses meanwhile, for this publish
-and before it. Other work on the machine lengthens the one, but not the other, which has a bound.
+and before it. Both have a bound in 99 of 100 cases. Other work on the machine lengthens the one,
+but not the other: so the time on the wall is judged where there is none.
 """
 
 from __future__ import annotations
@@ -32,10 +33,17 @@ from benchmarks.processes import LOAD_CORE, BenchmarkError, Child, prepare
 from twisted_push.bench import frames
 from twisted_push.bench.server import Server, running_server
 
-BOUND = 40.0
+CPU_BOUND = 40.0
 """Milliseconds of CPU time of the server, in 99 of 100 cases, until all have a publish."""
 
+WALL_BOUND = 50.0
+"""Milliseconds on the wall, in 99 of 100 cases, until a publish is answered and all have it.
+
+For a machine that does nothing else, with a core for the server and one for what measures it.
+"""
+
 CPU = "CPU of the server"
+WALL = ("answered", "received by all")
 
 CLIENTS = 20
 INTERVAL = 0.02
@@ -161,7 +169,7 @@ def _connect(port: int) -> socket.socket:
 
 def _measure(server: Server, key: str, kind: str, scale: Scale) -> Iterator[Figure]:
     """Measure beside one kind of flood; what it is without any is the floor."""
-    parts = ("answered", "received by all", CPU)
+    parts = (*WALL, CPU)
     names = [f"{part}, {percentile}" for part in parts for percentile in ("p50", "p99")]
     alone: list[tuple[float, ...]] = []
     beside: list[tuple[float, ...]] = []
@@ -184,8 +192,22 @@ def _measure(server: Server, key: str, kind: str, scale: Scale) -> Iterator[Figu
         )
 
 
+def judge(figures: Sequence[Figure]) -> dict[str, dict[str, float | bool]]:
+    """Hold the worst p99 against its bound: in CPU time, and on the wall."""
+
+    def worst(parts: Sequence[str]) -> float:
+        names = tuple(f": {part}, p99" for part in parts)
+        return max(each.median for each in figures if each.name.endswith(names))
+
+    found = {"cpu": (CPU_BOUND, worst((CPU,))), "wall": (WALL_BOUND, worst(WALL))}
+    return {
+        kind: {"p99_ms": bound, "worst": round(value, 3), "kept": value <= bound}
+        for kind, (bound, value) in found.items()
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the table to stderr and JSON to stdout; 1 if a p99 is above the bound."""
+    """Measure, write the table to stderr and JSON to stdout; 1 if a p99 is above its bound."""
     parser = argparse.ArgumentParser(
         prog="benchmarks/fairness.py",
         description="Measure what a flood on one site does to another.",
@@ -206,15 +228,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(report.line(figure), file=sys.stderr, flush=True)
                 figures.append(figure)
     command = " ".join(["benchmarks/fairness.py", *(sys.argv[1:] if argv is None else argv)])
-    worst = max(each.median for each in figures if CPU in each.name)
+    bounds = judge(figures)
     document = report.document(command, scale, figures)
-    document["bound"] = {"cpu_p99_ms": BOUND, "worst": round(worst, 3), "kept": worst <= BOUND}
+    document["bound"] = bounds
     text = json.dumps(document, indent=2)
-    print(f"\n{report.table(figures)}\n\nworst {CPU}: {worst:.1f} ms of {BOUND:g}", file=sys.stderr)
+    print(f"\n{report.table(figures)}\n", file=sys.stderr)
+    for kind, each in bounds.items():
+        print(f"worst p99, {kind}: {each['worst']:.1f} ms of {each['p99_ms']:g}", file=sys.stderr)
     print(text)
     if options.out is not None:
         options.out.write_text(f"{text}\n", encoding="utf-8")
-    return 0 if worst <= BOUND else 1
+    return 0 if all(each["kept"] for each in bounds.values()) else 1
 
 
 if __name__ == "__main__":
