@@ -181,7 +181,7 @@ class Policy:
 
 
 def host_name(host: str) -> str:
-    """Give a Host header without its port, in small letters."""
-    name = host.lower().rstrip(".")
-    head, colon, port = name.rpartition(":")
-    return head if colon and port.isascii() and port.isdigit() else name
+    """Give a Host header without its port and the dot of a full name, in small letters."""
+    head, colon, port = host.lower().rpartition(":")
+    name = head if colon and port.isascii() and port.isdigit() else host.lower()
+    return name.rstrip(".")

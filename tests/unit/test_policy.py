@@ -112,6 +112,7 @@ def test_a_scope_is_needed(keys: Policy) -> None:
         ("WWW.Example.ORG", True),
         ("www.example.org:8080", True),
         ("www.example.org.", True),
+        ("www.example.org.:8080", True),
         ("[2001:db8::1]", True),
         ("[2001:db8::1]:443", True),
         ("[2001:DB8::1]:443", True),
