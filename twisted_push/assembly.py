@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
@@ -34,7 +33,7 @@ from twisted_push.stats import SiteStats
 from twisted_push.transports.clientscript import ClientScript, Script, ScriptAddresses
 from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
-from twisted_push.transports.fast import LeanFactory, Mux
+from twisted_push.transports.fast import find_fast_path
 from twisted_push.transports.frames import deflated_text_frame, text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.stream import (
@@ -66,7 +65,8 @@ CLIENT_SCRIPTS = (b"socket.io.js", b"socket.io.min.js", b"socket.io.slim.js")
 class Assembly:
     """All that serves requests. ``public`` and ``backend`` are the roots of what is served.
 
-    They are the same one unless the backend has endpoints of its own.
+    They are the same one unless the backend has endpoints of its own. ``fast`` is the fast path of
+    the ports of browsers; if there can be none, ``slow_because`` says why.
     """
 
     def __init__(self, config: Config, reactor: Any) -> None:
@@ -80,7 +80,11 @@ class Assembly:
         self.public = Resource()
         self.backend = Resource() if config.backend_listen else self.public
         self._endpoints: dict[bytes, WebSocketEndpoint | EngineIoEndpoint] = {}
-        self._lean = LeanFactory(self.door, reactor)
+        self.fast, self.slow_because = (
+            find_fast_path(self.door, self._find_opening, reactor)
+            if config.fast_path
+            else (None, "")
+        )
         self._add_native(config.debug_echo)
         if config.socketio_path:
             self._add_socketio(config.socketio_path)
@@ -93,13 +97,10 @@ class Assembly:
         """Take the limits and proxies of a configuration that was read again."""
         self.door.apply(config)
         link(self.nodes)
-        self._lean.apply_limits()
+        if self.fast is not None:
+            self.fast.apply_limits()
         for endpoint in self._endpoints.values():
             endpoint.apply_limits()
-
-    def mux(self, site: IProtocolFactory) -> Mux:
-        """Make what serves a port of browsers on the fast path; ``site`` serves what is left."""
-        return Mux(site, self._find_opening, self._lean, self._reactor)
 
     def _find_opening(self, head: Head) -> Opening | None:
         endpoint = self._endpoints.get(head.path)

@@ -48,7 +48,6 @@ from twisted_push.policy import Policy
 from twisted_push.sharedport import SharedPorts
 from twisted_push.stopping import OneStop
 from twisted_push.systemd import Notifier
-from twisted_push.transports.fast import why_not
 from twisted_push.transports.ports import FittedEndpoint
 from twisted_push.web import GuardedSite
 
@@ -147,7 +146,6 @@ class PushService(Service):
         self.assembly = Assembly(config, reactor)
         self.assembly.door.closed = "the server is starting"
         self.nodes = self.assembly.nodes
-        self._slow_because = why_not() if config.fast_path else ""
         self._ports = self._make_ports()
         self._collector = Collector(reactor, lambda: self.assembly.door.connections)
         self._one_stop = OneStop(reactor)
@@ -172,8 +170,9 @@ class PushService(Service):
         shares = self.config.reuse_port and is_tcp(endpoint)
         reactor: Any = SharedPorts(self._reactor) if shares else self._reactor
         port = listen_service(_with_backlog(endpoint), self._site(self.assembly.public), reactor)
-        mux = self.assembly.mux if self.config.fast_path and not self._slow_because else None
-        port.endpoint = FittedEndpoint(port.endpoint, self.config.limits, mux)
+        fast = self.assembly.fast
+        take = fast.take if fast is not None else None
+        port.endpoint = FittedEndpoint(port.endpoint, self.config.limits, take)
         return port
 
     def _site(self, tree: Resource) -> GuardedSite:
@@ -220,8 +219,8 @@ class PushService(Service):
         if self._notifier.watchdog is not None:
             self._watchdog.start(self._notifier.watchdog / 2)
         self._notifier.ready()
-        if self._slow_because:
-            _log.warn("no fast path, because these versions differ: {why}", why=self._slow_because)
+        if why := self.assembly.slow_because:
+            _log.warn("no fast path, because these versions differ: {why}", why=why)
         _log.info(
             "twisted_push {version} serves {sites} on {endpoints}",
             version=software_version(),

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from tests.unit.websocket_support import DirectWire, Kernel, Turns
-from twisted_push.transports.fast import DirectTransport
+from twisted_push.transports.fast.transport import DirectTransport
 
 PEER = IPv4Address("TCP", "192.0.2.1", 1234)
 

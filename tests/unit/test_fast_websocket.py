@@ -30,7 +30,7 @@ from tests.unit.websocket_support import (
 from twisted_push.config import Namespace
 from twisted_push.errors import Disconnect
 from twisted_push.node.targets import Target
-from twisted_push.transports.fast import LeanWebSocket
+from twisted_push.transports.fast.websocket import LeanWebSocket
 from twisted_push.web import IDLE_TIMEOUT
 
 NAMESPACES = (Namespace(prefix="", client_subscribe="anyone"),)

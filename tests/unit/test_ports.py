@@ -19,8 +19,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Server
 
 from tests.unit.cms.support import the_reactor
-from twisted_push.config import Limits
-from twisted_push.transports.fast import DirectTransport
+from twisted_push.config import Config, Limits
+from twisted_push.transports.door import Door
+from twisted_push.transports.fast.mux import Mux
+from twisted_push.transports.fast.path import FastPath
+from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.ports import FittedEndpoint
 
 
@@ -57,15 +60,8 @@ class Wrapping:
 
 async def accept(endpoint: Any, factory: Keeping, limits: Limits, *, fast: bool = True) -> Any:
     """Listen and connect; give the transport and what ends it all."""
-    mux: Any = Keeping
-    made: list[Keeping] = []
-
-    def make_mux(site: object) -> Any:
-        assert site is factory
-        made.append(mux())
-        return made[0]
-
-    fitted = FittedEndpoint(endpoint, limits, make_mux if fast else None)
+    path = FastPath(Door([], Config()), lambda head: None, the_reactor())
+    fitted = FittedEndpoint(endpoint, limits, path.take if fast else None)
     port: Any = await fitted.listen(factory)
     host = port.getHost()
     client: Any
@@ -74,7 +70,8 @@ async def accept(endpoint: Any, factory: Keeping, limits: Limits, *, fast: bool 
     else:
         client = TCP4ClientEndpoint(the_reactor(), "127.0.0.1", host.port)
     peer = await connectProtocol(client, Protocol())
-    serving = made[0] if made else getattr(endpoint, "other", factory)
+    peer.transport.write(b"?")  # The fast path waits for what it is.
+    serving = getattr(endpoint, "other", factory)
     transport = await serving.accepted.addTimeout(10, the_reactor())
 
     async def end() -> None:
@@ -84,7 +81,7 @@ async def accept(endpoint: Any, factory: Keeping, limits: Limits, *, fast: bool 
         await gone.addTimeout(10, the_reactor())
         await port.stopListening()
 
-    return transport, bool(made), end
+    return transport, isinstance(port.factory, Mux), end
 
 
 def tcp() -> Any:

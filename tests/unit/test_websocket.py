@@ -26,7 +26,7 @@ from tests.unit.websocket_support import (
     masked,
     servers,
 )
-from twisted_push.transports.fast import DirectTransport
+from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.frames import text_frame
 from twisted_push.transports.websocket import CLOSE_TIMEOUT, FAILED_TIMEOUT
 

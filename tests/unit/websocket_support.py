@@ -23,7 +23,9 @@ from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.transports.door import Door
-from twisted_push.transports.fast import DirectTransport, LeanFactory, Mux
+from twisted_push.transports.fast.mux import Mux
+from twisted_push.transports.fast.transport import DirectTransport
+from twisted_push.transports.fast.websocket import LeanFactory
 from twisted_push.transports.frames import text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.websocket import (

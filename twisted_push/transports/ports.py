@@ -15,15 +15,14 @@ from twisted.internet.tcp import Port
 from zope.interface import implementer
 
 from twisted_push.config import Limits
-from twisted_push.transports.fast.mux import Mux
-from twisted_push.transports.fast.transport import DirectTransport
 
 __all__ = ["FittedEndpoint"]
 
 _MOST = 2**31 - 1
 """The largest number that a socket takes."""
 
-MakeMux = Callable[[IProtocolFactory], Mux]
+Take = Callable[[Port, IProtocolFactory], None]
+"""Has a port of plain TCP served on the fast path, and by the factory what is left."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -31,15 +30,13 @@ class FittedEndpoint:
     """An endpoint whose ports are set up before they accept anybody.
 
     Connections take over what is set for the socket that listens. A port of plain TCP is served
-    on the fast path if there is one (``make_mux``); there is none on others: see `fast`.
+    on the fast path if there is one (``take``); there is none on others: see `fast`.
     """
 
-    def __init__(
-        self, endpoint: IStreamServerEndpoint, limits: Limits, make_mux: MakeMux | None
-    ) -> None:
+    def __init__(self, endpoint: IStreamServerEndpoint, limits: Limits, take: Take | None) -> None:
         self._endpoint = endpoint
         self._limits = limits
-        self._make_mux = make_mux
+        self._take = take
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen, and set up the port. Fails as the endpoint does."""
@@ -55,9 +52,8 @@ class FittedEndpoint:
     def _fit(self, port: Port, factory: IProtocolFactory) -> None:
         _set_options(port.socket, self._limits)
         # TLS and HAProxy's protocol put a factory of their own before ours.
-        if self._make_mux is not None and type(port) is Port and port.factory is factory:
-            port.transport = DirectTransport
-            port.factory = self._make_mux(factory)
+        if self._take is not None and type(port) is Port and port.factory is factory:
+            self._take(port, factory)
 
 
 def _set_options(listener: socket.socket, limits: Limits) -> None:

@@ -4,11 +4,10 @@ Everything here leans on private parts of Twisted and Autobahn, each named where
 the server starts, `check` tries them; with versions that differ, the plain path serves, which
 leans on public interfaces alone: `twisted_push.transports.websocket` on twisted.web. So it does on
 TLS, on Unix sockets and behind HAProxy, and where ``fast_path`` is off.
+
+Whoever serves asks `find_fast_path`, and imports nothing else from here.
 """
 
-from twisted_push.transports.fast.check import why_not
-from twisted_push.transports.fast.mux import Mux
-from twisted_push.transports.fast.transport import DirectTransport
-from twisted_push.transports.fast.websocket import LeanFactory, LeanWebSocket
+from twisted_push.transports.fast.find import find_fast_path
 
-__all__ = ["DirectTransport", "LeanFactory", "LeanWebSocket", "Mux", "why_not"]
+__all__ = ["find_fast_path"]

@@ -66,16 +66,9 @@ _MOST = 1 << 26
 
 
 def why_not() -> str:
-    """Say why there can be no fast path; empty if there can."""
+    """Say why there can be no fast path; empty if there can. What it raises is a reason, too."""
     checks = (_check_transport, _check_websocket, _check_sending, _check_conversation)
-    for check in checks:
-        try:
-            why = check()
-        except Exception as error:  # Whatever it is: with these versions it does not work.
-            why = f"{type(error).__name__}: {error}"
-        if why:
-            return why
-    return ""
+    return next(filter(None, (check() for check in checks)), "")
 
 
 # --- What they keep --------------------------------------------------------------------------
