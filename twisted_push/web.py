@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any, Protocol, cast
 
-from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ITCPTransport
 from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -22,6 +22,7 @@ from twisted_push.jsontext import encode
 __all__ = [
     "IDLE_TIMEOUT",
     "Asking",
+    "GuardedChannel",
     "GuardedRequest",
     "GuardedSite",
     "address_of",
@@ -42,8 +43,12 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 
 
 class GuardedChannel(HTTPChannel):
-    """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle."""
+    """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle.
 
+    ``heir`` is to be set to the protocol that a request has handed the connection over to.
+    """
+
+    heir: IProtocol | None = None
     _begun = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -51,11 +56,19 @@ class GuardedChannel(HTTPChannel):
             self._begun = True
             self.setTimeout(REQUEST_DEADLINE)
         super().dataReceived(data)
+        self.heir = None  # It has got all; what comes from now on, its transport gives it.
 
     def resetTimeout(self) -> None:
         """Do not put off the deadline of a request that has begun."""
         if not self._begun:
             super().resetTimeout()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a body, or hand on what came in one piece with a request that made an heir."""
+        if self.heir is None:
+            super().rawDataReceived(data)
+        else:
+            self.heir.dataReceived(data)
 
     def allContentReceived(self) -> None:
         self._begun = False

@@ -108,9 +108,7 @@ def test_who_says_nothing_is_dropped(make_server: Make) -> None:
 def test_what_comes_behind_the_request_is_read(make_server: Make) -> None:
     server = make_server()
     browser = Browser(server)
-    lines = [f"{name}: {value}\r\n" for name, value in browser.headers.items()]
-    head = "".join(["GET /ws HTTP/1.1\r\n", *lines, "\r\n"]).encode()
-    browser.give(head + masked(CONNECT) + masked(b'{"id":2,"ping":{}}')[:9])
+    browser.give(browser.asking() + masked(CONNECT) + masked(b'{"id":2,"ping":{}}')[:9])
     browser.give(masked(b'{"id":2,"ping":{}}')[9:])
     assert isinstance(socket_of(server), LeanWebSocket)
     _, _, rest = browser.wire.value().partition(b"\r\n\r\n")

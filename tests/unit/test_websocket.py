@@ -24,6 +24,7 @@ from tests.unit.websocket_support import (
     Browser,
     Make,
     masked,
+    read_frames,
     servers,
 )
 from twisted_push.transports.fast.transport import DirectTransport
@@ -117,6 +118,22 @@ def test_what_is_no_upgrade(make_server: Make) -> None:
         assert browser.wire.ended
     assert Browser(server, Sec_WebSocket_Version="12").open() in (400, 426)
     assert server.door.connections == 0
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_what_comes_behind_the_request_is_read(make_server: Make, cut: int) -> None:
+    """With the request or with its second half, a message and the beginning of the next."""
+    browser = Browser(make_server())
+    head = browser.asking()
+    ping = masked(b'{"id":2,"ping":{}}')
+    if cut:
+        browser.give(head[:cut])
+    browser.give(head[cut:] + masked(CONNECT) + ping[:9])
+    browser.give(ping[9:])
+    _, _, rest = browser.wire.value().partition(b"\r\n\r\n")
+    [first, second] = read_frames(rest)
+    assert first[1].startswith(b'{"id":1,"connect":')
+    assert second[1].startswith(b'{"id":2')
 
 
 def test_too_many_connections(make_server: Make) -> None:

@@ -314,10 +314,14 @@ class Browser:
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
 
+    def asking(self, path: str = "/ws") -> bytes:
+        """Give the request for the upgrade."""
+        lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in self.headers.items() if v)]
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+
     def open(self, path: str = "/ws") -> int:
         """Ask for the upgrade; give the status of the answer."""
-        lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in self.headers.items() if v)]
-        self.give("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+        self.give(self.asking(path))
         head, _, rest = self.wire.value().partition(b"\r\n\r\n")
         self.head = head
         self.wire.put_back(rest)

@@ -28,7 +28,7 @@ from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.frames import binary_frame, text_frame
 from twisted_push.transports.head import Head
-from twisted_push.web import answer
+from twisted_push.web import GuardedChannel, answer
 from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
@@ -244,12 +244,14 @@ class PushWebSocketFactory(WebSocketServerFactory):
 
     def upgrade(self, request: Request, opening: Opening) -> bytes | int:
         """Hand the connection of a request that was let in over to Autobahn."""
-        transport: Any = request.channel.transport
+        channel = cast("GuardedChannel", request.channel)
+        transport: Any = channel.transport
         if transport is not None:
             # twisted.web's channel stays the producer otherwise, and no other can be registered.
             transport.unregisterProducer()
         upgrade = _Upgrade(self, opening)
         result: bytes | int = WebSocketResource(upgrade).render(request)
+        channel.heir = upgrade.protocol
         return result
 
     def apply_limits(self) -> None:
@@ -336,11 +338,12 @@ class _Upgrade:
     """Stands in for the factory for one request, whose entry its protocol is given."""
 
     def __init__(self, factory: PushWebSocketFactory, opening: Opening) -> None:
+        self.protocol: PushWebSocket | None = None
         self._factory = factory
         self._opening = opening
 
     def buildProtocol(self, address: IAddress) -> PushWebSocket:
-        protocol = cast("PushWebSocket", self._factory.buildProtocol(address))
+        self.protocol = protocol = cast("PushWebSocket", self._factory.buildProtocol(address))
         protocol.entry = self._opening.entry
         protocol.accept = self._opening.accept
         return protocol
