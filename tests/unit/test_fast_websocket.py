@@ -31,6 +31,7 @@ from twisted_push.config import Namespace
 from twisted_push.errors import Disconnect
 from twisted_push.node.targets import Target
 from twisted_push.transports.fast.websocket import LeanWebSocket
+from twisted_push.transports.websocket import CLOSE_TIMEOUT
 from twisted_push.web import IDLE_TIMEOUT
 
 NAMESPACES = (Namespace(prefix="", client_subscribe="anyone"),)
@@ -253,6 +254,18 @@ def test_a_client_that_never_reads_is_dropped(make_server: Make) -> None:
     assert browser.wire.aborted
     assert len(browser.wire.kernel.sent) == 10
     assert server.worlds[0].stats.closed == {3008: 1}
+
+
+@pytest.mark.parametrize("code", [b"\x03\xe8", b"\x03\xed"])
+def test_a_stuck_client_that_closes_is_dropped_in_time(make_server: Make, code: bytes) -> None:
+    server = make_server()
+    browser = connected(server)
+    browser.wire.kernel.room = 0
+    browser.send(code, CLOSE)
+    assert not browser.wire.ended
+    server.clock.advance(CLOSE_TIMEOUT)
+    assert browser.wire.aborted
+    assert server.door.connections == 0
 
 
 @pytest.mark.parametrize("room", [0, 1, 30])

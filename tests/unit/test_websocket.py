@@ -337,6 +337,38 @@ def test_a_peer_that_broke_the_protocol_is_let_go(make_server: Make) -> None:
     assert silent.wire.aborted
 
 
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (struct.pack("!H", 1005), 1002),
+        (struct.pack("!H", 0), 1002),
+        (struct.pack("!H", 5000), 1002),
+        (struct.pack("!H", 1000) + b"\xff", 1007),
+    ],
+)
+def test_a_close_that_breaks_the_protocol(make_server: Make, payload: bytes, code: int) -> None:
+    """The peer is told, behind the answer to what it had sent before."""
+    browser = Browser(make_server())
+    browser.open("/echo")
+    browser.give(masked(b"before") + masked(payload, CLOSE))
+    [echo, (opcode, told)] = browser.got()
+    assert echo == (TEXT, b"before")
+    assert (opcode, told[:2]) == (CLOSE, struct.pack("!H", code))
+    assert browser.wire.ended
+    assert not browser.wire.aborted
+
+
+def test_both_close_at_once(make_server: Make) -> None:
+    server = make_server()
+    browser = Browser(server)
+    browser.open()
+    server.clock.advance(10)
+    browser.send(struct.pack("!H", 1000), CLOSE)
+    assert browser.closed == (3502, "stale")
+    assert browser.wire.ended
+    assert not browser.wire.aborted
+
+
 def test_a_slow_reader(make_server: Make) -> None:
     server = make_server(limits={"max_outbox": 1000})
     browser = Browser(server)

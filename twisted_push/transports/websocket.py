@@ -193,6 +193,14 @@ class PushWebSocket(WebSocketServerProtocol):
         self._tell_closing()
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
+    def dropConnection(self, abort: bool = False) -> None:
+        """End the connection when all is sent, with our close frame as the last.
+
+        Autobahn would drop what is queued if both sides close, or if the peer's close frame is at
+        fault. Whoever reads nothing is dropped in time (`sendCloseFrame`).
+        """
+        super().dropConnection(abort=False)
+
     def _tell_closing(self) -> None:
         if self._receiver is not None:
             self._receiver.closing()
