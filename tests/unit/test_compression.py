@@ -32,6 +32,21 @@ def agreed(browser: Browser) -> bytes:
 
 
 AGREED = b"permessage-deflate; client_no_context_takeover"
+FAULTY = (
+    "permessage-deflate; server_max_window_bits=99",
+    "permessage-deflate; server_max_window_bits",
+    "permessage-deflate; client_max_window_bits=7",
+    "permessage-deflate; client_max_window_bits=",
+    "permessage-deflate; client_max_window_bits=09",
+    "permessage-deflate; client_max_window_bits; client_max_window_bits=9",
+    "permessage-deflate; client_no_context_takeover=1",
+    "permessage-deflate; other=1",
+    "permessage-deflate;",
+    "permessage-bzip2; other",
+    ";;=",
+    "",
+)
+"""What the standard has us decline."""
 
 
 @pytest.mark.parametrize(
@@ -46,6 +61,11 @@ AGREED = b"permessage-deflate; client_no_context_takeover"
         ("permessage-deflate; server_max_window_bits=10", b""),
         ("permessage-deflate; server_max_window_bits=10, permessage-deflate", AGREED),
         ("x-other", b""),
+        ("x-other, Permessage-Deflate ;client_max_window_bits = 9", AGREED),
+        ("permessage-deflate; client_max_window_bits=8", AGREED),
+        ('permessage-deflate; client_max_window_bits="15"', AGREED),
+        *((offer, b"") for offer in FAULTY),
+        *((f"{offer}, permessage-deflate", AGREED) for offer in FAULTY),
     ],
 )
 def test_what_is_agreed_on(make_server: Make, offer: str, answer: bytes) -> None:
@@ -54,13 +74,16 @@ def test_what_is_agreed_on(make_server: Make, offer: str, answer: bytes) -> None
     assert agreed(browser) == answer
 
 
-def test_an_offer_that_makes_no_sense(make_server: Make) -> None:
-    offer = "permessage-deflate; server_max_window_bits=99"
-    assert Browser(make_server(compress=True), Sec_WebSocket_Extensions=offer).open() == 400
+def test_offers_on_several_lines(make_server: Make) -> None:
+    offers = "x-other\r\nSec-WebSocket-Extensions: permessage-deflate"
+    browser = Browser(make_server(compress=True), Sec_WebSocket_Extensions=offers)
+    assert browser.open() == 101
+    assert agreed(browser) == AGREED
 
 
-def test_off_by_default(make_server: Make) -> None:
-    browser = Browser(make_server(), Sec_WebSocket_Extensions="permessage-deflate")
+@pytest.mark.parametrize("offer", ["permessage-deflate", *FAULTY])
+def test_off_by_default(make_server: Make, offer: str) -> None:
+    browser = Browser(make_server(), Sec_WebSocket_Extensions=offer)
     assert browser.open() == 101
     assert agreed(browser) == b""
 

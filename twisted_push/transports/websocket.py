@@ -28,7 +28,8 @@ from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.frames import binary_frame, text_frame
 from twisted_push.transports.head import Head
-from twisted_push.web import GuardedChannel, answer
+from twisted_push.transports.offers import taken_offer
+from twisted_push.web import GuardedChannel, answer, header
 from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
@@ -63,6 +64,10 @@ class Opening:
     entry: Entry
     accept: Accept
     compress: bool = False
+
+    def offer(self, extensions: str) -> str:
+        """Give the offer of the header with the client's extensions that is taken, if any is."""
+        return taken_offer(extensions) if self.compress else ""
 
 
 def announces_binary(protocols: Iterable[str]) -> bool:
@@ -243,11 +248,10 @@ class PushWebSocketFactory(WebSocketServerFactory):
     protocol: Any = PushWebSocket
     noisy = False
 
-    def __init__(self, door: Door, clock: IReactorTime, *, compress: bool = False) -> None:
+    def __init__(self, door: Door, clock: IReactorTime) -> None:
         super().__init__(reactor=clock)
         self.door = door
         self.clock = clock
-        self._compress = compress
         self.apply_limits()
 
     def upgrade(self, request: Request, opening: Opening) -> bytes | int:
@@ -257,6 +261,8 @@ class PushWebSocketFactory(WebSocketServerFactory):
         if transport is not None:
             # twisted.web's channel stays the producer otherwise, and no other can be registered.
             transport.unregisterProducer()
+        offer = opening.offer(header(request, "Sec-WebSocket-Extensions") or "")
+        request.requestHeaders.setRawHeaders("Sec-WebSocket-Extensions", [offer])
         upgrade = _Upgrade(self, opening)
         result: bytes | int = WebSocketResource(upgrade).render(request)
         channel.heir = upgrade.protocol
@@ -278,27 +284,19 @@ class PushWebSocketFactory(WebSocketServerFactory):
             autoPingInterval=0,
             tcpNoDelay=True,
             allowNullOrigin=True,
-            perMessageCompressionAccept=_agree if self._compress else _decline,
+            perMessageCompressionAccept=_agree,
         )
 
 
-def _agree(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | None:
-    """Take the first offer of permessage-deflate that lets one frame serve all.
+def _agree(offers: Sequence[PerMessageDeflateOffer]) -> PerMessageDeflateOfferAccept:
+    """Take the one offer that there is (`taken_offer`).
 
-    Neither side is to remember earlier messages, if the client can do without: that takes memory.
+    Neither side is to remember earlier messages: that takes memory.
     """
-    for offer in offers:
-        if isinstance(offer, PerMessageDeflateOffer) and not offer.request_max_window_bits:
-            return PerMessageDeflateOfferAccept(
-                offer,
-                request_no_context_takeover=offer.accept_no_context_takeover,
-                no_context_takeover=True,
-            )
-    return None
-
-
-def _decline(offers: Sequence[object]) -> None:
-    """Take none."""
+    [offer] = offers
+    return PerMessageDeflateOfferAccept(
+        offer, request_no_context_takeover=True, no_context_takeover=True
+    )
 
 
 class WebSocketEndpoint(Resource):
@@ -317,7 +315,7 @@ class WebSocketEndpoint(Resource):
         self._door = door
         self._accept = accept
         self._compress = compress
-        self._factory = PushWebSocketFactory(door, clock, compress=compress)
+        self._factory = PushWebSocketFactory(door, clock)
 
     def apply_limits(self) -> None:
         """Take changed limits."""
@@ -334,7 +332,7 @@ class WebSocketEndpoint(Resource):
             if turned.status in (429, 503):
                 request.setHeader(b"Retry-After", b"5")
             return answer(request, turned.status, turned.reason.encode("ascii") + b"\n")
-        return self._factory.upgrade(request, Opening(entry, self._accept))
+        return self._factory.upgrade(request, Opening(entry, self._accept, self._compress))
 
     def opening(self, head: Head) -> Opening | None:
         """Give how a request that asks for a WebSocket is let in; None if it is not."""

@@ -12,12 +12,10 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from twisted_push.interfaces import Receiver
-from twisted_push.transports.door import Door
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.head import Head
 from twisted_push.transports.websocket import (
@@ -161,10 +159,10 @@ class LeanWebSocket(PushWebSocket):
     def compresses(self) -> bool:
         return self._perMessageCompress is not None
 
-    def open(self, head: Head, rest: bytes, *, compress: bool) -> None:
-        """Answer the opening request, and read on with ``rest``."""
-        if compress and head.extensions:
-            self.websocket_extensions = self._parseExtensionsHeader(head.extensions)
+    def open(self, head: Head, rest: bytes, offer: str) -> None:
+        """Answer the opening request, take its ``offer``, if any, and read on with ``rest``."""
+        if offer:
+            self.websocket_extensions = self._parseExtensionsHeader(offer)
         self._binary = announces_binary(head.protocols)
         self._wskey = head.key
         self.data = rest
@@ -260,9 +258,7 @@ class LeanWebSocket(PushWebSocket):
 class LeanFactory(PushWebSocketFactory):
     """Makes `LeanWebSocket`s, for all addresses."""
 
-    def __init__(self, door: Door, clock: IReactorTime) -> None:
-        self._class: type[LeanWebSocket] = LeanWebSocket
-        super().__init__(door, clock, compress=True)
+    _class: type[LeanWebSocket]
 
     def apply_limits(self) -> None:
         """Take the limits of the configuration, as attributes of a class of their own."""
@@ -278,4 +274,4 @@ class LeanFactory(PushWebSocketFactory):
         """Give a transport over to a WebSocket, and answer the request that opens it."""
         socket = self._class(self, transport, opening)
         transport.protocol = socket
-        socket.open(head, rest, compress=opening.compress)
+        socket.open(head, rest, opening.offer(head.extensions))
