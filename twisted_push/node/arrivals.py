@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 from attrs import define, field, frozen
 
-from twisted_push.errors import Disconnect
-from twisted_push.node.targets import Client, Target, keys_of
+from twisted_push.errors import Disconnect, Overtaken
+from twisted_push.node.targets import Client, Named, Target, keys_of
 from twisted_push.session import Session
 
 __all__ = ["Arrival", "Arrivals", "Wish"]
@@ -155,12 +155,14 @@ class Arrivals:
         began = arrival.question.began
         return began if stranger is None else min(began, stranger.began)
 
-    def check_kick(self, arrival: Arrival, client: Client, asked_at: float) -> None:
-        """Look who a kick meant that came after the CMS was asked about a client, at a time.
+    def check_kick(self, arrival: Arrival, kick: Overtaken, token_digest: bytes | None) -> None:
+        """Look who a kick meant that came while the CMS was being asked about a client.
 
         Raises Disconnect if it meant the client; else it was spared, or came later than the kick.
         """
-        for note in self._notes_on(client, self._began(arrival), asked_at):
+        session = arrival.session
+        client = Named(session.client, kick.user, session.secret, token_digest)
+        for note in self._notes_on(client, self._began(arrival), kick.asked_at):
             if isinstance(note.what, Disconnect):
                 raise note.what
 

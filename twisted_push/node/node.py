@@ -32,7 +32,6 @@ from twisted_push.node.content import Content
 from twisted_push.node.context import Context
 from twisted_push.node.online import Online
 from twisted_push.node.renewals import EXPIRY_GRACE, Renewals
-from twisted_push.node.targets import Named
 from twisted_push.policy import Policy
 from twisted_push.session import Dialect, Kind, Session, State, Subscription
 from twisted_push.wheel import Wheel
@@ -279,10 +278,8 @@ class Node:
         try:
             return await self.context.gate.authenticate(request)
         except Overtaken as kick:
-            session = arrival.session
             digest = token_digest(request.token) if request.token else None
-            client = Named(session.client, kick.user, session.secret, digest)
-            self.channels.arrivals.check_kick(arrival, client, kick.asked_at)
+            self.channels.arrivals.check_kick(arrival, kick, digest)
         try:
             return await self.context.gate.authenticate(request)
         except Overtaken:
