@@ -20,8 +20,7 @@ export class Link {
   #page;
   #owner;
   #replies = new Map(); // by id of the command
-  #bad = new Set(); // transports that let too little through
-  #strikes = new Map(); // how often one of them did so, the last times
+  #strikes = new Map(); // by transport: signs that it lets too little through; two are too many
   #commands = 0;
   #failures = 0;
   #earliest = 0; // The server wants no attempt before.
@@ -80,17 +79,20 @@ export class Link {
 
   /** Transports to try in one go: after a loss those that worked, until they fail thrice. */
   #order() {
-    if (this.#good && !this.#bad.has(this.#good) && this.#failures < 4) return [this.#good];
     const known = remembered(this.#page);
-    const rank = (name) => (this.#bad.has(name) ? 2 : Number(name !== known));
+    const rank = (name) => (this.#strikes.get(name) > 1 ? 2 : Number(name !== known));
+    if (this.#good && rank(this.#good) < 2 && this.#failures < 4) return [this.#good];
     return [...this.#page.transports].sort((a, b) => rank(a) - rank(b));
   }
 
   #attempt([name, ...others]) {
-    const wire = { name, others, since: 0, polls: name === "poll" };
+    const wire = { name, others, since: 0, pings: 0, polls: name === "poll" };
     const mine = (act) => (...given) => { if (this.wire === wire) act(...given); };
     wire.data = mine((text) => this.#data(text));
-    wire.end = mine((code, reason, delay) => this.#ended(code, reason, delay));
+    wire.end = mine((code, reason, delay) => {
+      this.#judge(wire, code);
+      this.#ended(code, reason, delay);
+    });
     this.wire = wire;
     this.#silence(wire.polls ? REPLY : PATIENCE);
     try {
@@ -160,18 +162,18 @@ export class Link {
     this.#silent = setTimeout(() => {
       // A computer that slept is no fault of the transport's.
       const excused = patience === PROBE || Date.now() - begun > patience + LATE;
-      if (this.live && !excused) this.#judge(this.wire);
+      if (this.live && !excused) this.#judge(this.wire, 3012);
       this.#ended(0, "silent");
     }, patience);
   }
 
-  /** Note a connection that ended because pings did not come in time, or their answers. */
-  #judge({ name, since, pinged }) {
-    const held = Date.now() - since > 2 * (this.#ping + LATE);
-    const strikes = (held ? 0 : this.#strikes.get(name) || 0) + (pinged ? 1 : 2);
-    this.#strikes.set(name, strikes);
-    // Something holds back what it should pass on: not even one came, or it is so again.
-    if (strikes > 1) this.#bad.add(name);
+  /** Note how a connection ended: something may hold back what it should pass on. */
+  #judge({ name, since, pings }, code) {
+    const held = Date.now() - since > 2 * (this.#ping + LATE); // Or it was not let in.
+    const cut = since && pings < 2 && (!code || code === 1006);
+    // Pings did not come in time, or their answers; or the end came before they went both ways.
+    const signs = code === 3012 ? 2 - Math.min(pings, 1) : Number(cut);
+    this.#strikes.set(name, (held ? 0 : this.#strikes.get(name) || 0) + signs);
   }
 
   drop() {
@@ -189,7 +191,6 @@ export class Link {
   #ended(code = 0, reason = "", delay = 0) {
     const { wire } = this;
     const { others, since } = wire;
-    if (since && code === 3012) this.#judge(wire);
     this.drop();
     if (staysAway(code)) return this.#deny(code, reason);
     // The server itself has spoken: it is not for the transport.
@@ -272,14 +273,14 @@ export class Link {
     const done = this.#replies.get(id);
     if (push) {
       const { disconnect, refresh } = push;
-      if (disconnect) this.#ended(disconnect.code, disconnect.reason);
+      if (disconnect) this.wire.end(disconnect.code, disconnect.reason);
       else if (refresh) this.#expire(refresh);
       else this.#owner.pushed(push);
     } else if (done) {
       this.#replies.delete(id);
       done(error, Object.values(result)[0]);
     } else if (!id) {
-      this.wire.pinged = true;
+      this.wire.pings += 1;
       // Of who polls, each poll is a sign of life.
       if (this.wire.since && !this.wire.polls) this.wire.send("{}");
       this.#owner.beat();

@@ -52,6 +52,7 @@ test("a connection that held makes the delays start over", async () => {
   for (const [held, delay] of [[9000, 500], [9000, 1000], [11000, 250]]) {
     await browser.advance(push.retryIn);
     browser.ws.serve();
+    browser.ws.deliver({}, {});
     await browser.advance(held);
     browser.ws.drop();
     assert.equal(push.retryIn, delay);
@@ -176,6 +177,71 @@ test("a transport that brings pings too late is not used again when it does so t
   assert.ok(browser.request("connection/http_stream"));
 });
 
+/** Come back by a WebSocket, and say whether it was another transport that was tried. */
+async function again(browser, push) {
+  const before = browser.requests.length;
+  await browser.advance(push.retryIn);
+  browser.open.at(-1)?.serve();
+  await settle();
+  return browser.requests.length > before;
+}
+
+for (const pings of [0, 1]) {
+  test(`one that is cut twice before pings went both ways is not used again: ${pings} pings`, async () => {
+    // The server closed it, as it heard nothing; its word did not come through.
+    const { browser, push } = await connected();
+    for (const moved of [false, true]) {
+      for (let ping = 0; ping < pings; ping += 1) browser.ws.deliver({});
+      await browser.advance(10000);
+      browser.ws.drop(1006);
+      assert.equal(await again(browser, push), moved);
+    }
+  });
+}
+
+test("so is an HTTP stream", async () => {
+  const { browser, push } = await connected({ transports: ["websocket", "http_stream", "poll"] });
+  await browser.advance(35000); // No ping comes by the WebSocket.
+  for (let turn = 0; turn < 2; turn += 1) {
+    assert.equal(browser.request("connection/poll"), undefined);
+    await browser.advance(push.retryIn);
+    const stream = browser.request("connection/http_stream").begin();
+    stream.line({ id: stream.json.id, connect: { client: "c", ping: 25, session: "s", node: "n" } });
+    await settle();
+    assert.equal(push.transport, "http_stream");
+    stream.end();
+    await settle();
+  }
+  await browser.advance(push.retryIn);
+  assert.ok(browser.request("connection/poll"));
+});
+
+test("what is cut for another reason is not held against the transport", async () => {
+  const ends = {
+    "pings went both ways": (browser) => browser.ws.deliver({}, {}),
+    "it was closed": (browser) => browser.ws.drop(1001),
+    "the server was away": async (browser, push) => {
+      browser.ws.drop();
+      await browser.advance(push.retryIn);
+    },
+    "it held, once": async (browser) => {
+      for (let ping = 0; ping < 4; ping += 1) {
+        browser.ws.deliver({});
+        await browser.advance(25000);
+      }
+    },
+  };
+  for (const [name, end] of Object.entries(ends)) {
+    const { browser, push } = await connected();
+    for (let turn = 0; turn < 5; turn += 1) {
+      await browser.advance(11000);
+      if (turn % 2 || name !== "it held, once") await end(browser, push);
+      browser.open.at(-1)?.drop();
+      assert.equal(await again(browser, push), false, name);
+    }
+  }
+});
+
 test("one that did well meanwhile is used again", async () => {
   const { browser, push } = await connected();
   for (let turn = 0; turn < 3; turn += 1) {
@@ -253,7 +319,7 @@ test("what cannot be recovered is said to be lost", async () => {
     "connected"]);
   // From then on it goes on from there.
   browser.ws.publish("news", "four", 4);
-  browser.ws.drop();
+  browser.ws.drop(1001);
   await browser.advance(push.retryIn);
   assert.deepEqual(browser.ws.accept().sent[0].connect.subs.news,
     { recover: true, epoch: "e2", offset: 4 });
@@ -265,7 +331,7 @@ test("a page that is too old is told so, and once", async () => {
   browser.ws.drop();
   await comeBack(browser, push, { subs: { news: { epoch: "e", offset: 9, was_recovering: true } } });
   assert.ok(told(push).includes("news lost"));
-  browser.ws.drop();
+  browser.ws.drop(1001);
   const recovered = { epoch: "e", offset: 9, was_recovering: true, recovered: true };
   await comeBack(browser, push, { subs: { news: recovered } });
   assert.ok(told(push).includes("news recovered"));
