@@ -7,22 +7,6 @@ export const PROBE = 5000; // for the answer of a connection that may have died 
 export const REPLY = 30000; // for the CMS to say something; it may be slow
 export const ROLL_CALL = 300; // for other tabs to say where they stand
 
-/** Call all callbacks; one that fails stops no other. */
-export function each(callbacks, ...values) {
-  for (const callback of [...callbacks]) {
-    try {
-      callback(...values);
-    } catch (error) {
-      setTimeout(() => { throw error; });
-    }
-  }
-}
-
-export function listen(callbacks, callback) {
-  callbacks.add(callback);
-  return () => { callbacks.delete(callback); };
-}
-
 export function fault({ code = 0, message, reason, temporary = false }) {
   return Object.assign(new Error(message || reason || "refused"), { code, temporary });
 }

@@ -3,6 +3,7 @@
 import { DELAY, DELAY_MAX, after } from "./helpers.js";
 import { Link } from "./link.js";
 
+const PATIENCE_ASIDE = 1000; // of one that is to bring what a tab missed: it may wait for so long
 const RECENT = 50; // publications of a channel that are kept for tabs that are behind
 
 export class Hub {
@@ -84,8 +85,10 @@ export class Hub {
     if (pub) this.#published(channel, pub);
     else if (join) this.#moved(channel, "join", join.info);
     else if (leave) this.#moved(channel, "leave", leave.info);
-    else if (subscribe) this.#added(channel, subscribe);
-    else if (unsubscribe) this.#unsubscribed(channel, unsubscribe.code, unsubscribe.reason);
+    else if (subscribe) {
+      this.#granted.add(channel);
+      this.#subscribed(channel, subscribe);
+    } else if (unsubscribe) this.#unsubscribed(channel, unsubscribe.code, unsubscribe.reason);
     else if (message) this.#told(message.data);
   }
 
@@ -117,11 +120,6 @@ export class Hub {
 
   #moved(channel, event, info) {
     this.#tellOf(channel, { type: "presence", event: { event, channel, ...info } });
-  }
-
-  #added(channel, result) {
-    this.#granted.add(channel);
-    this.#subscribed(channel, result);
   }
 
   #published(channel, pub) {
@@ -168,16 +166,16 @@ export class Hub {
   #refused(channel, from, { code, message, temporary }) {
     const want = this.#wanted.get(channel);
     if (code === 105) return this.#tellPlace(channel); // The CMS gave it meanwhile.
-    if (temporary) return after(DELAY + Math.random() * DELAY_MAX, () => this.#askAgain(channel));
+    if (temporary) {
+      return after(DELAY + Math.random() * DELAY_MAX, () => {
+        if (this.link.live && this.#wanted.has(channel) && !this.#has.has(channel)) this.#ask(channel);
+      });
+    }
     if (code === 109 && want.get(from)?.renewable) return this.#renew(channel);
     want.delete(from);
     if (!want.size) return this.#unsubscribed(channel, code, message);
     this.#tell({ type: "unsub", to: from, channel, code, reason: message });
     return this.#ask(channel);
-  }
-
-  #askAgain(channel) {
-    if (this.link.live && this.#wanted.has(channel) && !this.#has.has(channel)) this.#ask(channel);
   }
 
   /** Have a tab bring a new token for its channel. */
@@ -265,7 +263,7 @@ export class Hub {
 
   /** Tell a tab what it missed of a channel. `found` is the server's answer to that. */
   #catchUp(from, channel, place, found) {
-    if (!this.#has.has(channel)) return; // It sees anew when the channel is there again.
+    if (!this.link.live || !this.#has.has(channel)) return; // It sees anew when the channel is there again.
     const { epoch, offset } = this.#at.get(channel) || {};
     const missed = this.#keep(channel, found?.publications || [])
       .filter((pub) => pub.offset > place.offset && pub.offset <= offset);
@@ -286,10 +284,8 @@ export class Hub {
     const [from, channel, place] = this.#behind.shift();
     const { token, data } = this.#wanted.get(channel)?.get(from) || {};
     const wants = this.#granted.has(channel) ? [] : [{ channel, token, data }];
-    let attempts = 3;
     const aside = new Hub(this.#page, this.link.token, ({ channel: of, result, status }) => {
-      const { state = "connecting", retryIn } = status || {};
-      const over = retryIn ? !(attempts -= 1) : state !== "connecting";
+      const over = status && (status.retryIn > PATIENCE_ASIDE || status.state !== "connecting");
       if (this.#aside !== aside || (of !== channel && !over)) return;
       this.#aside = undefined;
       aside.stop();

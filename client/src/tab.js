@@ -1,18 +1,23 @@
 // One tab, as its page sees it: callbacks, channels, calls.
 
 import {
-  PROBE, ROLL_CALL, after, each, fault, given, hidden, listen, onWindow, pause,
+  PROBE, ROLL_CALL, after, fault, given, hidden, onWindow, pause,
 } from "./helpers.js";
 import { Member } from "./member.js";
 
 const CALL = 10000; // for the answer to a call
+// Kinds of events; no channel is a number.
+const MESSAGE = 1;
+const STATE = 2;
+const CHANNEL = 3;
+const PRESENCE = 4;
 
 export class Tab {
   #page;
-  #callbacks = new Map(); // channel: functions
-  #listeners = { message: new Set(), state: new Set(), channel: new Set(), presence: new Set() };
+  #callbacks = new Map(); // channel, or kind of event: functions
   #at; // channel: position
   #wants = new Map(); // channel: what it is asked for with
+  #granted = new Set(); // channels that are for all tabs
   #behind = new Set(); // channels of which something was missed, and is yet to come
   #news; // what the hub told last of the connection
   #gaps = new Set(); // channels of which something is lost, since it was connected
@@ -55,10 +60,21 @@ export class Tab {
     if (!callback || !callbacks?.size) this.#callbacks.delete(channel);
   }
 
-  onMessage(callback) { return listen(this.#listeners.message, callback); }
-  onState(callback) { return listen(this.#listeners.state, callback); }
-  onChannel(callback) { return listen(this.#listeners.channel, callback); }
-  onPresence(callback) { return listen(this.#listeners.presence, callback); }
+  onMessage(callback) { return this.on(MESSAGE, callback); }
+  onState(callback) { return this.on(STATE, callback); }
+  onChannel(callback) { return this.on(CHANNEL, callback); }
+  onPresence(callback) { return this.on(PRESENCE, callback); }
+
+  /** Call all callbacks; one that fails stops no other. */
+  #emit(key, ...values) {
+    for (const callback of [...this.#callbacks.get(key) || []]) {
+      try {
+        callback(...values);
+      } catch (error) {
+        setTimeout(() => { throw error; });
+      }
+    }
+  }
 
   // --- What a page does ----------------------------------------------------------------------
 
@@ -70,13 +86,13 @@ export class Tab {
     this.#wants.set(channel, want);
     const answer = new Promise((resolve, reject) => { want.waiting.push({ resolve, reject }); });
     answer.catch(() => {}); // Who does not look at it listens to `onChannel`.
-    this.#want(channel);
+    if (this.#ended) this.#forget(channel, this.#over(this.#status));
+    else this.#want(channel);
     return answer;
   }
 
   unsubscribe(channel) {
-    this.#wants.delete(channel);
-    this.#at.delete(channel);
+    this.#forget(channel, { message: "it is unsubscribed" });
     this.#caughtUp(channel);
     this.#member.tell({ type: "unwant", channel });
   }
@@ -204,7 +220,7 @@ export class Tab {
   #take({ type, ...message }) {
     if (message.own && !this.#wants.has(message.channel)) return;
     if (type === "pub") this.#published(message.channel, message.pub);
-    else if (type === "sub") this.#subscribed(message.channel, message.result, message.since);
+    else if (type === "sub") this.#subscribed(message);
     else if (type === "unsub") this.#unsubscribed(message);
     else if (type === "renew") this.#want(message.channel);
     else if (type === "status") this.#heed(message);
@@ -212,7 +228,7 @@ export class Tab {
     else if (type === "presence") {
       const { event, online } = message;
       this.#online = online || this.#online;
-      each(this.#listeners.presence, event.event === "state" ? { ...event, online: this.online } : event);
+      this.#emit(PRESENCE, event.event === "state" ? { ...event, online: this.online } : event);
     }
   }
 
@@ -246,7 +262,7 @@ export class Tab {
   #set(status) {
     const changed = JSON.stringify(status) !== JSON.stringify(this.#status);
     this.#status = status;
-    if (changed) each(this.#listeners.state, status.state, status);
+    if (changed) this.#emit(STATE, status.state, status);
   }
 
   // --- Channels --------------------------------------------------------------------------------
@@ -267,12 +283,14 @@ export class Tab {
 
   #deliver(channel, pub) {
     const message = { channel, ...pub };
-    each(this.#callbacks.get(channel) || [], pub.data, message);
-    each(this.#listeners.message, message);
+    this.#emit(channel, pub.data, message);
+    this.#emit(MESSAGE, message);
   }
 
   /** Take what a channel begins with, and judge whether it goes on from where this tab was. */
-  #subscribed(channel, { epoch, offset = 0, publications = [], recovered, data }, since) {
+  #subscribed({ channel, own, since, result }) {
+    const { epoch, offset = 0, publications = [], recovered, data } = result;
+    this.#granted[own ? "delete" : "add"](channel);
     const mine = this.#at.get(channel);
     const same = mine && mine.epoch === epoch;
     const reached = since && mine && since.epoch === mine.epoch && since.offset <= mine.offset;
@@ -292,7 +310,7 @@ export class Tab {
     }
     const event = mine ? (whole && "recovered") || "lost" : "subscribed";
     const outcome = { channel, event, data };
-    each(this.#listeners.channel, outcome);
+    this.#emit(CHANNEL, outcome);
     for (const { resolve } of this.#wants.get(channel)?.waiting.splice(0) || []) resolve(outcome);
     this.#caughtUp(channel);
   }
@@ -309,11 +327,17 @@ export class Tab {
   }
 
   #unsubscribed({ channel, code, reason }) {
-    const want = this.#wants.get(channel);
-    for (const known of [this.#wants, this.#at]) known.delete(channel);
-    for (const { reject } of want?.waiting || []) reject(fault({ code, reason }));
-    each(this.#listeners.channel, { channel, event: "unsubscribed", code, reason });
+    this.#granted.delete(channel);
+    this.#forget(channel, { code, reason });
+    this.#emit(CHANNEL, { channel, event: "unsubscribed", code, reason });
     this.#caughtUp(channel);
+  }
+
+  /** Want a channel no more. One that is for all tabs still comes. */
+  #forget(channel, why) {
+    for (const { reject } of this.#wants.get(channel)?.waiting || []) reject(fault(why));
+    this.#wants.delete(channel);
+    if (!this.#granted.has(channel)) this.#at.delete(channel);
   }
 
   // --- Calls -----------------------------------------------------------------------------------

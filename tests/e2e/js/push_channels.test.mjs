@@ -169,12 +169,48 @@ test("leaving", async () => {
 
 test("leaving before the answer is there", async () => {
   const { push, ws } = await connected();
-  push.subscribe("room");
+  const asked = assert.rejects(push.subscribe("room"), { code: 0, message: "it is unsubscribed" });
   push.unsubscribe("room");
+  await asked;
   ws.reply("subscribe", { epoch: "e", offset: 1 });
   assert.deepEqual(ws.command("unsubscribe").unsubscribe, { channel: "room" });
   ws.publish("room", "too late", 2);
   assert.ok(!told(push).includes("room subscribed"));
+});
+
+test("leaving before its token is there", async () => {
+  const { push, ws } = await connected();
+  let give;
+  const asked = push.subscribe("room", { token: () => new Promise((resolve) => { give = resolve; }) });
+  push.unsubscribe("room");
+  await assert.rejects(asked, /it is unsubscribed/);
+  give("too late");
+  await settle();
+  assert.equal(ws.command("subscribe"), undefined);
+});
+
+test("asking for a channel when all is over", async () => {
+  const { push, ws } = await connected();
+  ws.drop(3503, "force disconnect");
+  await assert.rejects(push.subscribe("room"), { code: 3503, message: "it is denied" });
+  push.close();
+  await assert.rejects(push.subscribe("room"), /it is closed/);
+});
+
+test("a channel that the CMS gave is not left, and nothing of it is missed", async () => {
+  const { browser, push, ws } = await connected({}, { subs: { news: { epoch: "e", offset: 5 } } });
+  push.subscribe("news");
+  push.unsubscribe("news");
+  ws.publish("news", "six", 6);
+  ws.drop();
+  await browser.advance(push.retryIn);
+  browser.ws.serve({ subs: { news: { epoch: "e", offset: 7, was_recovering: true, recovered: true,
+    publications: [{ data: "seven", offset: 7 }] } } });
+  assert.deepEqual(push.heard, ["six", "seven"]);
+  // When the CMS takes it away, where it stood is of no use any more.
+  browser.ws.deliver({ push: { channel: "news", unsubscribe: { code: 2000, reason: "gone" } } });
+  browser.ws.deliver({ push: { channel: "news", subscribe: { epoch: "e", offset: 9 } } });
+  assert.deepEqual(told(push).slice(-2), ["news unsubscribed", "news subscribed"]);
 });
 
 test("what the CMS adds and takes", async () => {

@@ -309,7 +309,7 @@ for (const end of ["too old", "refused", "lost"]) {
     const aside = browser.ws.accept();
     if (end === "too old") aside.serve({ subs: { news: { epoch: "e", offset: 5, was_recovering: true } } });
     else if (end === "refused") aside.refuse("connect", 103, "permission denied");
-    for (let attempt = 0; end === "lost" && attempt < 3; attempt += 1) {
+    for (let attempt = 0; end === "lost" && attempt < 4; attempt += 1) {
       assert.equal(late.push.state, "connecting");
       browser.ws.drop();
       await browser.advance(2000);
