@@ -71,7 +71,9 @@ export class Tab {
       try {
         callback(...values);
       } catch (error) {
-        setTimeout(() => { throw error; });
+        // In a timer of a script of another origin it would be no more than "Script error."
+        if (globalThis.reportError) reportError(error);
+        else setTimeout(() => { throw error; });
       }
     }
   }

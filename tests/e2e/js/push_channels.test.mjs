@@ -37,19 +37,22 @@ test("all that a publication has", async () => {
   assert.deepEqual(messages, [{ channel: "a", ...pub }]);
 });
 
-test("a callback that fails stops no other, and the page hears of it", async () => {
-  const { browser, push, ws } = await connected();
-  const heard = [];
-  push.on("a", () => { throw new Error("of the page"); });
-  push.on("a", (data) => heard.push(data));
-  push.onMessage(() => { throw new Error("of another"); });
-  ws.publish("a", 1);
-  ws.publish("a", 2);
-  assert.deepEqual([heard, push.heard], [[1, 2], [1, 2]]);
-  await browser.advance(0);
-  assert.deepEqual(browser.errors.map((error) => error.message),
-    ["of the page", "of another", "of the page", "of another"]);
-});
+for (const [without, by] of [[[], "reported"], [["reportError"], "errors"]]) {
+  test(`a callback that fails stops no other, and the page hears of it: ${by}`, async () => {
+    const { browser, push, ws } = await connected({}, undefined, { without });
+    const heard = [];
+    push.on("a", () => { throw new Error("of the page"); });
+    push.on("a", (data) => heard.push(data));
+    push.onMessage(() => { throw new Error("of another"); });
+    ws.publish("a", 1);
+    ws.publish("a", 2);
+    assert.deepEqual([heard, push.heard], [[1, 2], [1, 2]]);
+    await browser.advance(0);
+    assert.deepEqual(browser[by].map((error) => error.message),
+      ["of the page", "of another", "of the page", "of another"]);
+    assert.equal(browser.errors.length + browser.reported.length, 4);
+  });
+}
 
 test("a callback may take itself and others away", async () => {
   const { push, ws } = await connected();

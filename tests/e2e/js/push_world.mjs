@@ -9,7 +9,7 @@ import { bundle } from "../../../client/bundle.mjs";
 export const SOURCE = bundle();
 const GLOBALS = ["globalThis", "document", "location", "navigator", "addEventListener",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date", "Math", "WebSocket",
-  "EventSource", "fetch", "localStorage", "BroadcastChannel", "crypto"];
+  "EventSource", "fetch", "localStorage", "BroadcastChannel", "crypto", "reportError"];
 const compile = (source) => compileFunction(`${source}\nreturn Push;`, GLOBALS,
   { filename: "push.js" });
 const run = compile(SOURCE);
@@ -191,6 +191,7 @@ export class Browser {
     this.locks = new Locks();
     this.storage = new Map();
     this.errors = []; // what was thrown in timers
+    this.reported = []; // and what the page was told of as its own
     this.tabs = [];
   }
 
@@ -318,6 +319,7 @@ class Tab {
         browser.requests.push(request);
         return request.answered;
       },
+      reportError: (error) => browser.reported.push(error),
       crypto: { subtle: {
         digest: async (name, bytes) => createHash("sha256").update(bytes).digest().buffer,
       } },
@@ -416,9 +418,9 @@ export function told(push) {
 const CHANNELS = { subs: { a: {}, b: {} } };
 
 /** A tab alone in a browser, which connects and is connected by a WebSocket. */
-export async function connected(options = {}, result = CHANNELS) {
+export async function connected(options = {}, result = CHANNELS, { without } = {}) {
   const browser = new Browser();
-  const tab = browser.tab();
+  const tab = browser.tab({ without });
   const push = tab.connect({ share: false, token: "t", ...options });
   await settle();
   browser.ws.serve(result);
