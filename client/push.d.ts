@@ -16,7 +16,10 @@ export type State = "connecting" | "connected" | "recovering" | "denied" | "clos
 /** What is told with a state. */
 export interface Status {
   state: State;
-  /** Close code of the server, or code of its error; 0 where the connection just broke. */
+  /**
+   * Close code of the server, or code of its error. Where the connection just broke it is 1006 for a
+   * WebSocket, 0 else.
+   */
   code?: number;
   reason?: string;
   /** Milliseconds until the next attempt. */
@@ -173,3 +176,6 @@ export const version: string;
 
 declare const push: { connect: typeof connect; version: string };
 export default push;
+
+/** The global of pages that load the script by its element. */
+export as namespace Push;

@@ -72,8 +72,9 @@ def test_the_package_can_be_used(tools: Path, tmp_path: Path) -> None:
     (tmp_path / "node_modules" / "package").rename(tmp_path / "node_modules" / "twisted-push")
     module = 'import push, { connect } from "twisted-push"; console.log(push.connect === connect);'
     assert run("node", "--input-type=module", "-e", module, cwd=tmp_path) == "true\n"
-    shutil.copy(CLIENT / "example.ts", tmp_path)
+    for name in ("example.ts", "example-script.ts"):
+        shutil.copy(CLIENT / name, tmp_path)
     compiler = str(tools / "node_modules" / "typescript" / "bin" / "tsc")
     options = ["--strict", "--noEmit", "--target", "es2022", "--module", "esnext"]
     options += ["--moduleResolution", "bundler"]
-    run("node", compiler, *options, "example.ts", cwd=tmp_path)
+    run("node", compiler, *options, "example.ts", "example-script.ts", cwd=tmp_path)
