@@ -149,6 +149,10 @@ def test_two_people_use_the_demo(demo: Demo, node: str, chromium: str) -> None:
     title = "News <b>of</b> today & tomorrow · twisted_push demo"
     assert found["inOrder"] == ["One", "Two"]
     assert found["titles"] == [f"(2) {title}", title]
+    # A new line does not take the reader away, and a notice is not in front of what one writes.
+    assert found["reading"] == 0
+    assert found["saying"] == found["following"] == 0
+    assert found["covered"] == [False] * 4
     # The log of the site.
     assert found["logHas"] == ["saved “News <b>of</b> today & tomorrow”."]
     assert found["pausedLines"] == 1

@@ -125,6 +125,46 @@ async function inTheBackground(bob, alice, found) {
   found.titles.push(await bob.title());
 }
 
+async function inNobodysWay(bob, alice, found) {
+  const size = bob.viewportSize();
+  const say = async (page, words) => {
+    await page.fill("#chat-text", words);
+    await page.press("#chat-text", "Enter");
+    await says(bob, ".line-text", words);
+  };
+  const place = () => bob.$eval("#lines-box", (box) => [
+    box.scrollTop, box.scrollHeight - box.clientHeight - box.scrollTop].map(Math.round));
+  await step("bob reads what was said before, while alice goes on", async () => {
+    await bob.$eval("#lines-box", (box) => {
+      box.style.height = "6rem";
+      box.scrollTop = 0;
+    });
+    await say(alice, "Three");
+    found.reading = (await place())[0];
+    await say(bob, "Four");
+    found.saying = (await place())[1];
+    await say(alice, "Five");
+    found.following = (await place())[1];
+  });
+  await step("a notice comes while bob writes, on a phone and on a tablet", async () => {
+    found.covered = [];
+    for (const width of [375, 800]) {
+      await bob.setViewportSize({ width, height: 700 });
+      await bob.$eval("#chat", (form) => form.scrollIntoView({ block: "end" }));
+      await alice.fill("#message-text", `Lunch at ${width}`);
+      await alice.click("form[action='/message'] button[type=submit]");
+      await says(bob, ".toast p", `Lunch at ${width}`);
+      for (const part of ["#chat-text", "#chat button[type=submit]"]) {
+        found.covered.push(await bob.$eval(part, (it) => {
+          const { left, top, width: wide, height } = it.getBoundingClientRect();
+          return !it.contains(document.elementFromPoint(left + wide / 2, top + height / 2));
+        }));
+      }
+    }
+    await bob.setViewportSize(size);
+  });
+}
+
 async function comeBack(alice, bob, found) {
   await step("bob disconnects", async () => {
     await bob.click("#panel-toggle");
@@ -244,6 +284,7 @@ await withPeople(executablePath, demo, async ({ open, complaints }) => {
   await chat(alice, bob, found);
   await byKeyboard(alice, found);
   await inTheBackground(bob, alice, found);
+  await inNobodysWay(bob, alice, found);
   await comeBack(alice, bob, found);
   await carry(alice, bob, found);
   await watch(log, bob, found);

@@ -19,6 +19,7 @@ const typists = new Map(); // user: {name, timer}
 function showLine(line) {
   if (!hasShape(line, LINE) || document.querySelector(`[data-line="${Number(line.id)}"]`)) return;
   stopTyping(line.user);
+  const stays = line.user !== page.user && !isAtTheEnd();
   const made = row("line-template", { name: line.name, text: line.text });
   made.dataset.line = line.id;
   made.dataset.whose = line.user === page.user ? "mine" : "theirs";
@@ -32,7 +33,13 @@ function showLine(line) {
   while (list.children.length > MOST_LINES) list.firstElementChild.remove();
   byId("lines-empty").hidden = true;
   countUnseen();
-  scrollDown();
+  if (!stays) scrollDown();
+}
+
+/** Whether the reader sees the last line, and not what was said before. */
+function isAtTheEnd() {
+  const { scrollTop, clientHeight, scrollHeight } = byId("lines-box");
+  return scrollTop + clientHeight > scrollHeight - 40;
 }
 
 function scrollDown() {
