@@ -362,6 +362,57 @@ test("the page that had the connection goes while the server is asked for anothe
   assert.deepEqual([late.push.state, late.push.heard], ["connected", [4, 5]]);
 });
 
+/** A tab that waits for what it missed, and the connection that is to bring it. */
+async function waiting(browser) {
+  const late = browser.tab();
+  late.connect({ token: "t", positions: { news: { epoch: "e", offset: 3 } } });
+  await gather(browser);
+  return { push: late.push, late, aside: browser.ws.accept() };
+}
+
+test("while there is no connection nobody can say what is lost", async () => {
+  const browser = await tabs(1);
+  const { ws } = browser;
+  const { push, aside } = await waiting(browser);
+  ws.drop();
+  aside.refuse("connect", 103, "permission denied");
+  await browser.advance(1000);
+  const next = browser.ws.accept();
+  next.reply("connect", { client: "2", ping: 25, subs: { news: came(5, 6) } });
+  await settle();
+  browser.ws.accept().reply("connect", { client: "3", ping: 25, subs: { news: came(3, 6) } });
+  await settle();
+  assert.deepEqual([push.state, push.heard], ["connected", [4, 5, 6]]);
+  assert.ok(!told(push).includes("news lost"));
+});
+
+test("more came meanwhile than is kept", async () => {
+  const browser = await tabs(1);
+  const { ws } = browser;
+  const { push, aside } = await waiting(browser);
+  for (let offset = 6; offset <= 66; offset += 1) ws.publish("news", offset, offset);
+  aside.reply("connect", { client: "aside", ping: 25, subs: { news: came(3, 5) } });
+  await settle();
+  assert.deepEqual(told(push), ["online ", "news lost", "connected"]);
+  ws.publish("news", 67, 67);
+  await settle();
+  assert.deepEqual(push.heard, [67]);
+});
+
+test("who comes back is connected when the tab with the connection says so", async () => {
+  const browser = await tabs(1);
+  const { ws } = browser;
+  const { push, late } = await waiting(browser);
+  late.dispatch("pagehide");
+  ws.drop();
+  await browser.advance(1000);
+  browser.ws.serve({ client: "2", subs: { news: { epoch: "another", offset: 1 } } });
+  push.log.length = 0;
+  late.dispatch("pageshow", { persisted: true });
+  await gather(browser);
+  assert.deepEqual(push.log.filter(({ state }) => state === "connected").map(({ client }) => client), ["2"]);
+});
+
 test("a tab that missed a message asks for it", async () => {
   const browser = await tabs(2);
   const [first, second] = browser.tabs;
