@@ -1,4 +1,4 @@
-"""WebSocket through Autobahn, by its public interface.
+"""WebSocket through Autobahn, by names that have no underscore.
 
 Facts of Autobahn that this leans on: every limit is off by default; ``setProtocolOptions`` is
 the one place to set them; a prepared frame may be written as it is once the opening handshake is

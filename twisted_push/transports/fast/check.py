@@ -6,11 +6,13 @@ nothing that matters is as good as a known one.
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attrs import frozen
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone
@@ -19,6 +21,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_push.config import Config
+from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
 from twisted_push.transports.door import Entry
 from twisted_push.transports.fast.transport import DirectTransport
@@ -26,7 +29,34 @@ from twisted_push.transports.fast.websocket import LeanFactory, LeanWebSocket
 from twisted_push.transports.head import read_head
 from twisted_push.transports.websocket import EchoReceiver, Opening
 
-__all__ = ["why_not"]
+__all__ = ["AUTOBAHN", "TWISTED", "open_theirs", "why_not", "wired"]
+
+AUTOBAHN = frozenset(
+    {
+        # It calls these, which are overridden.
+        *("onConnect", "onMessage", "onMessageBegin", "onMessageEnd", "onMessageFrameBegin"),
+        *("onOpen", "onPing", "onPong"),
+        *("dropConnection", "processData", "sendCloseFrame", "sendData"),
+        # These are called, or read.
+        *("_dataReceived", "_parseExtensionsHeader", "sendClose", "succeedHandshake"),
+        *("CONFIG_ATTRS", "SEND_STATE_GROUND", "STATE_CLOSED", "STATE_CONNECTING", "STATE_OPEN"),
+        *("_perMessageCompress", "_wskey", "current_frame", "data", "failedByMe"),
+        *("inside_message", "maxMessagePayloadSize", "message_data", "message_is_binary", "state"),
+        *("utf8validator", "wasClean", "websocket_extensions", "websocket_extensions_in_use"),
+    }
+)
+"""The names in Autobahn's `WebSocketServerProtocol` that the fast path leans on."""
+
+TWISTED = frozenset(
+    {
+        *("abortConnection", "doRead", "doWrite", "fileno", "startReading", "startWriting"),
+        *("write", "writeSequence"),
+        *("_addressType", "_tempDataBuffer", "_tempDataLen", "client", "connected", "dataBuffer"),
+        *("disconnecting", "offset", "producer", "producerPaused", "protocol", "reactor"),
+        *("server", "socket", "streamingProducer"),
+    }
+)
+"""The same in `tcp.Server`."""
 
 _SHARED = frozenset({"logstr", "repstr", "sessionno", "hostname"})
 """What a `tcp.Server` keeps, and a `DirectTransport` need not."""
@@ -48,18 +78,43 @@ _REQUEST = (
 )
 _MASK = b"\x00\x00\x00\x00"
 _MESSAGE = b"\x81\x83" + _MASK + b"abc"
-_SAID = (
-    b"\x01\x82" + _MASK + b"ab",
-    b"\x89\x81" + _MASK + b"?",
-    b"\x80\x81" + _MASK + b"c" + _MESSAGE[:3],
-    _MESSAGE[3:],
-    b"\x88\x82" + _MASK + b"\x03\xe8",
+_CLOSE = b"\x88\x82" + _MASK + b"\x03\xe8"
+_FAULT = b"\x83\x80" + _MASK
+_ECHO = rb"\x81\x03abc"
+_TOLD_OFF = rb"\x88.\x03\xea[ -~]*"
+
+
+@frozen
+class _Conversation:
+    """What a client says after a message, what it is answered, and what its receiver hears."""
+
+    said: Sequence[bytes]
+    answered: bytes
+    heard: Sequence[str]
+
+
+_CONVERSATIONS = (
+    # A message in two frames with a ping and a pong between them, one in two pieces, the end.
+    _Conversation(
+        (
+            b"\x01\x82" + _MASK + b"ab",
+            b"\x89\x81" + _MASK + b"?\x8a\x80" + _MASK,
+            b"\x80\x81" + _MASK + b"c" + _MESSAGE[:3],
+            _MESSAGE[3:],
+            _CLOSE,
+        ),
+        _ECHO + rb"\x8a\x01\?" + 2 * _ECHO + rb"\x88\x02\x03\xe8",
+        ("abc", "a frame", "a frame", "a frame", "abc", "abc", "the end"),
+    ),
+    # A binary message, and two faults at once; the answer to that is waited for.
+    _Conversation(
+        (b"\x82\x81" + _MASK + b"!" + 2 * _FAULT, _MESSAGE, _CLOSE),
+        _ECHO + rb"\x82\x01!" + _TOLD_OFF,
+        ("abc", "!", "a refusal", "the end"),
+    ),
+    # A close frame that is at fault.
+    _Conversation((_CLOSE[:-2] + b"\x03\xed",), _ECHO + _TOLD_OFF, ("abc", "a refusal", "the end")),
 )
-"""After that message: one in two frames with a ping between them, one in two pieces, the end."""
-
-_ECHO = b"\x81\x03abc"
-_ECHOED = _ECHO + b"\x8a\x01?" + 2 * _ECHO + b"\x88\x02\x03\xe8"
-
 
 _MOST = 1 << 26
 """Bytes after which a socket that nobody reads is full."""
@@ -67,7 +122,7 @@ _MOST = 1 << 26
 
 def why_not() -> str:
     """Say why there can be no fast path; empty if there can. What it raises is a reason, too."""
-    checks = (_check_transport, _check_websocket, _check_sending, _check_conversation)
+    checks = (_check_transport, _check_websocket, _check_sending, _check_conversations)
     return next(filter(None, (check() for check in checks)), "")
 
 
@@ -76,22 +131,31 @@ def why_not() -> str:
 
 def _check_transport() -> str:
     """Compare what a transport keeps."""
-    with _wired(tcp.Server) as (theirs, _), _wired(DirectTransport) as (ours, _):
+    if not hasattr(tcp.Port, "transport"):
+        return "twisted has no transport of a port"
+    with wired(tcp.Server) as (theirs, _), wired(DirectTransport) as (ours, _):
         kept = set(vars(theirs)) - _SHARED
-        return _missing("twisted", (name for name in kept if not hasattr(ours, name)))
+        unknown = (name for name in kept if not hasattr(ours, name))
+        return _lacking("twisted", theirs, TWISTED) or _say("twisted keeps", unknown)
 
 
-def _check_websocket() -> str:
-    """Compare what a WebSocket keeps that is open and has received a message."""
+def open_theirs() -> WebSocketServerProtocol:
+    """Make one of Autobahn's WebSockets that is open and has received a message."""
     factory = WebSocketServerFactory(reactor=Clock())
     factory.setProtocolOptions(openHandshakeTimeout=0, allowNullOrigin=True)
     theirs = WebSocketServerProtocol()
     theirs.factory = factory
-    with _wired(DirectTransport) as (wire, _):
+    with wired(DirectTransport) as (wire, _):
         wire.protocol = theirs
         theirs.makeConnection(wire)
         for data in (_REQUEST, _MESSAGE):
             theirs.dataReceived(data)
+    return theirs
+
+
+def _check_websocket() -> str:
+    """Compare what such a WebSocket has and keeps."""
+    theirs = open_theirs()
     elsewhere = _OPENING | _OBSERVERS | set(theirs.CONFIG_ATTRS)
     kept = {name: value for name, value in vars(theirs).items() if name not in elsewhere}
     unknown = (name for name in kept if not hasattr(LeanWebSocket, name))
@@ -101,7 +165,11 @@ def _check_websocket() -> str:
         for name, value in kept.items()
         if isinstance(value, plain) and _default(name) not in (value, ...)
     )
-    return _missing("autobahn", unknown) or _missing("autobahn", changed)
+    return (
+        _lacking("autobahn", theirs, AUTOBAHN)
+        or _say("autobahn keeps", unknown)
+        or _say("autobahn keeps", changed)
+    )
 
 
 def _default(name: str) -> object:
@@ -110,9 +178,13 @@ def _default(name: str) -> object:
     return found if isinstance(found, bool | int | str | None) and name != "peer" else ...
 
 
-def _missing(whose: str, names: Iterable[str]) -> str:
-    found = sorted(names)
-    return f"{whose} keeps {', '.join(found)}" if found else ""
+def _lacking(whose: str, theirs: object, names: Iterable[str]) -> str:
+    return _say(f"{whose} has no", (name for name in names if not hasattr(theirs, name)))
+
+
+def _say(what: str, names: Iterable[str]) -> str:
+    found = ", ".join(sorted(names))
+    return f"{what} {found}" if found else ""
 
 
 # --- What they do ----------------------------------------------------------------------------
@@ -120,7 +192,7 @@ def _missing(whose: str, names: Iterable[str]) -> str:
 
 def _check_sending() -> str:
     """Fill a connection, and see that all arrives, in order, and that the producer is told."""
-    with _wired(DirectTransport) as (wire, peer):
+    with wired(DirectTransport) as (wire, peer):
         producer = _Producer()
         wire.registerProducer(producer, True)
         block = b"0123456789abcdef" * 4096
@@ -143,26 +215,41 @@ def _check_sending() -> str:
         return "twisted does not let go of a connection" if wire.fileno() != -1 else ""
 
 
-def _check_conversation() -> str:
-    """Open a WebSocket, have it echo what is read on both ways, and close it."""
+def _check_conversations() -> str:
+    return next(filter(None, map(_converse, _CONVERSATIONS)), "")
+
+
+def _converse(conversation: _Conversation) -> str:
+    """Open a WebSocket, have it echo what is read on all ways, and close it."""
     door: Any = _Door()
     clock: Any = Clock()
-    node: Any = None
+    heard: list[str] = []
+    node: Any = _Node(heard)
     entry = Entry(node, ClientRequest("websocket", "192.0.2.1"))
-    opening = Opening(entry, lambda _, peer: EchoReceiver(peer))
-    with _wired(DirectTransport) as (wire, peer):
+    opening = Opening(entry, lambda _, peer: _Receiver(peer, heard))
+    with wired(DirectTransport) as (wire, peer):
         found = read_head(_REQUEST, wire.getPeer())
         if found is None:
             return "a request to open a WebSocket is not read"
         head, _ = found
         LeanFactory(door, clock).open(wire, head, _MESSAGE, opening)
-        for data in _SAID:
-            wire.protocol.dataReceived(data)
+        for data in conversation.said:
+            if wire.disconnecting:
+                return "autobahn closes too soon"
+            peer.send(data)
+            wire.doRead()
         answer, _, echoed = peer.recv(4096).partition(b"\r\n\r\n")
-        if not answer.startswith(b"HTTP/1.1 101 ") or echoed != _ECHOED:
+        expected = re.fullmatch(conversation.answered, echoed, re.DOTALL)
+        if not answer.startswith(b"HTTP/1.1 101 ") or expected is None:
             return f"autobahn answers {echoed!r}"
+        if tuple(heard) != conversation.heard:
+            return f"autobahn tells {', '.join(heard)}"
+        if wire.protocol._validator is not None:
+            return "autobahn does not tell the end of a message"
         if not wire.disconnecting:
             return "autobahn does not close"
+        if not clock.getDelayedCalls():
+            return "autobahn waits for ever"
         wire.connectionLost(Failure(ConnectionDone()))
     return "a timer is left over" if clock.getDelayedCalls() else ""
 
@@ -176,6 +263,40 @@ class _Door:
         """Count nobody."""
 
     leave = enter
+
+
+class _Node:
+    """Hears of refusals (`twisted_push.node.node.Node`)."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self._heard = heard
+
+    def log_refusal(self, request: ClientRequest, code: int, why: str) -> None:
+        """Keep that there was one."""
+        self._heard.append("a refusal")
+
+
+class _Receiver(EchoReceiver):
+    """Echoes, and keeps what it hears."""
+
+    def __init__(self, transport: ITransport, heard: list[str]) -> None:
+        super().__init__(transport)
+        self._heard = heard
+
+    def received(self, payload: bytes) -> None:
+        self._heard.append(payload.decode())
+        super().received(payload)
+
+    def received_binary(self, payload: bytes) -> None:
+        self._heard.append(payload.decode())
+        super().received_binary(payload)
+
+    def allow_frame(self) -> bool:
+        self._heard.append("a frame")
+        return True
+
+    def closing(self) -> None:
+        self._heard.append("the end")
 
 
 class _Producer:
@@ -204,7 +325,7 @@ class _NoReactor:
 
 
 @contextmanager
-def _wired(kind: type[tcp.Server]) -> Iterator[tuple[Any, socket.socket]]:
+def wired(kind: type[tcp.Server]) -> Iterator[tuple[Any, socket.socket]]:
     """Give a transport on a socket, and the peer's socket."""
     ours, peer = socket.socketpair()
     client: Any = ("192.0.2.1", 1)

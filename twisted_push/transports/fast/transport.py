@@ -33,7 +33,8 @@ class DirectTransport(tcp.Server):
     What is written while something is read leaves when that was read, all in one piece; `send_now`
     sends whenever it is called.
 
-    ``Port.transport`` may be replaced by such a class, says its docstring. What is private:
+    ``Port.transport`` may be replaced by such a class, says its docstring. What is private, by
+    name in `check.TWISTED`:
 
     - ``FileDescriptor`` queues in ``_tempDataBuffer`` (a list, whose lengths add up to
       ``_tempDataLen``), and moves it to ``dataBuffer`` when it writes;

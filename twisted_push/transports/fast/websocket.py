@@ -59,7 +59,7 @@ class _Dropped:
 class LeanWebSocket(PushWebSocket):
     """A `PushWebSocket` on a `DirectTransport`, made by `open` when its request was read.
 
-    What is private in Autobahn:
+    What is private in Autobahn, by name in `check.AUTOBAHN`:
 
     - ``__init__``, ``connectionMade`` and ``_connectionMade``, which are not called, set the
       attributes below and no others: what changes while a connection lives has a slot, the rest
