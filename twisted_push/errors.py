@@ -190,7 +190,9 @@ class CmsUnavailable(PushError):
     @property
     def advice(self) -> str:
         """What clients are told, and some understand; empty where nothing is known."""
-        return "" if self.retry_after is None else f"try again in {ceil(self.retry_after)} s"
+        if self.retry_after is None:
+            return ""
+        return f"try again in {max(1, ceil(self.retry_after))} s"
 
     @property
     def refusal(self) -> Refused:

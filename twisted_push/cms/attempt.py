@@ -26,6 +26,9 @@ __all__ = ["Attempt", "Fault", "fault_from"]
 _TOO_MUCH_TO_DO = (429, 502, 503, 504)
 """Statuses of a CMS, or of a proxy before it, that cannot cope."""
 
+_LATER = (429, 503)
+"""Statuses that may say when: elsewhere ``Retry-After`` is the slip of a page."""
+
 _NOT_NOW = (408, 425, 429)
 """Statuses 4xx that are about the moment, and not about the question."""
 
@@ -132,7 +135,9 @@ class Attempt:
         if 300 <= response.code < 400:
             return Fault("redirect", f"{response.code}")
         if response.code not in self._answered:
-            later = (response.headers.getRawHeaders("Retry-After") or [None])[-1]
+            later = None
+            if response.code in _LATER:
+                later = (response.headers.getRawHeaders("Retry-After") or [None])[-1]
             overload = response.code in _TOO_MUCH_TO_DO
             final = 400 <= response.code < 500 and response.code not in _NOT_NOW
             return Fault("status", f"{response.code}", later, overload, final)

@@ -139,7 +139,8 @@ class Entrance:
         if self._breaker.failed(turn.era, now, pause, alive=alive, known=known):
             self._lines.left_alone(self._about, lambda: self.left_alone_for)
         self._next()
-        return max(self.left_alone_for, pause) or None
+        wait = max(self.left_alone_for, pause)
+        return self._spread(wait) if wait else None
 
     def abandoned(self, turn: Turn) -> None:
         """Give a turn back: nothing can be said of the CMS."""

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.unit.cms.support import NOW, Outcome, World, world
+from twisted_push.cms.breaker import Circuit
+from twisted_push.cms.entrance import LEAST_SPREAD
 from twisted_push.cms.retryafter import LONGEST, retry_after
 from twisted_push.errors import CmsUnavailable
 
@@ -55,4 +57,31 @@ def test_a_question_that_is_not_answered_tells_it(code: int) -> None:
     w.cms.code = code
     assert ask(w) == (f"status: {code}", None)
     w.cms.headers["Retry-After"] = "12"
-    assert ask(w) == (f"status: {code}", 12.0)
+    why, after = ask(w)
+    assert why == f"status: {code}"
+    assert 12.0 <= (after or 0.0) <= 12.0 + LEAST_SPREAD
+
+
+@pytest.mark.parametrize("code", [301, 401, 403, 404, 500, 502, 504])
+def test_other_statuses_do_not_tell_it(code: int) -> None:
+    w = world({})
+    w.cms.code, w.cms.headers["Retry-After"] = code, "12"
+    assert ask(w)[1] is None
+    assert w.exchange.shield.circuit("connect") is Circuit.CLOSED
+
+
+def test_no_time_at_all_is_nothing_to_pass_on() -> None:
+    w = world({})
+    w.cms.code, w.cms.headers["Retry-After"] = 503, "0"
+    assert ask(w) == ("status: 503", None)
+    assert CmsUnavailable("", 0.0).advice == "try again in 1 s"
+
+
+def test_those_who_were_told_themselves_do_not_come_back_together() -> None:
+    w = world(None)
+    asking = [Outcome(Deferred.fromCoroutine(w.exchange.post(b"{}", {}))) for _ in range(4)]
+    w.cms.code, w.cms.headers["Retry-After"] = 503, "12"
+    for _ in asking:
+        w.cms.reply({})
+    times = [each.error.retry_after for each in asking if isinstance(each.error, CmsUnavailable)]
+    assert len(set(times)) == 4
