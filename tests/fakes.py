@@ -10,7 +10,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import IEngineEvents, ITransport
+from twisted_push.interfaces import Buffer, IEngineEvents, ITransport
 from twisted_push.model import ClientInfo, ClientRequest, Publication, StreamPosition
 from twisted_push.session import Session
 from twisted_push.wires import NO_DESCRIPTOR, Wires
@@ -58,20 +58,21 @@ class FakeTransport:
     aborted: bool = field(init=False, default=False)
     descriptor: int = NO_DESCRIPTOR
     stuck: bool = field(init=False, default=False)
+    kept: int = field(init=False, default=0)
     ignored: int = field(init=False, default=0)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self.closed_with is not None or self.aborted:
             self.ignored += 1
             return
-        self.sent.append(frame)
+        self.sent.append(bytes(frame))
         if self.room is not None:
             self.room -= 1
             if self.room <= 0 and self.receiver is not None:
                 self.receiver.pause()
 
-    def unsent(self) -> bool:
-        return self.stuck
+    def unsent(self) -> int:
+        return self.kept or self.stuck
 
     def close(self, disconnect: Disconnect) -> None:
         self.closed_with = disconnect

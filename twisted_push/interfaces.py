@@ -25,6 +25,7 @@ from twisted_push.model import (
 )
 
 __all__ = [
+    "Buffer",
     "IAuthenticator",
     "ICodec",
     "IEngine",
@@ -32,6 +33,10 @@ __all__ = [
     "ITransport",
     "Receiver",
 ]
+
+
+Buffer = bytes | memoryview
+"""Frames that many clients share, or a view of what is left of them for one of these."""
 
 
 class Receiver(Protocol):
@@ -69,7 +74,8 @@ class ITransport(Interface):
     """One client's connection, outward. It does not contain reading: see `Receiver`.
 
     ``send`` is synchronous and takes a ready frame, the same object for every client of one
-    codec, so that a fan-out builds it once. It may be several, one right behind the other.
+    codec, so that a fan-out builds it once. It may be several, one right behind the other, or a
+    view of what is left of them behind what went to the ``descriptor``.
     """
 
     request: ClientRequest = Attribute("The opening request: a `ClientRequest`.")
@@ -77,11 +83,14 @@ class ITransport(Interface):
         "To what frames may be written past the transport (`twisted_push.wires`); -1 is nothing."
     )
 
-    def send(frame: bytes) -> None:
+    def send(frame: Buffer) -> None:
         """Write a frame that the transport's codec made. Ignored once closing."""
 
-    def unsent() -> bool:
-        """Tell whether something that was sent has not left for the client yet."""
+    def unsent() -> int:
+        """Tell how many bytes are kept of what was sent and has not left for the client yet.
+
+        Nothing need be told before the receiver was told to pause.
+        """
 
     def close(disconnect: Disconnect) -> None:
         """Close in good order with this code; give up on a peer that does not answer."""

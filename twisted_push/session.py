@@ -12,6 +12,7 @@ The session never sees a socket, and knows no wire format: a dialect reads for i
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from math import inf
 from typing import Protocol, Self
@@ -20,7 +21,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import ICodec, ITransport
+from twisted_push.interfaces import Buffer, ICodec, ITransport
 from twisted_push.model import (
     ChannelGrant,
     ClientInfo,
@@ -83,8 +84,12 @@ class Subscription:
         return cls(channel, Kind.GRANTED, grant.info, grant.data, grant.expires_at)
 
 
-_Kept = tuple[bytes, str | frozenset[str] | None, bytes | None]
+_Kept = tuple[Buffer, str | frozenset[str] | None, bytes | None]
 """A frame in the outbox, the channel or channels it is of, and what is sent without that one."""
+
+
+def _size_of(outbox: Iterable[_Kept]) -> int:
+    return sum(len(frame) for frame, _, _ in outbox)
 
 
 class Dialect(Protocol):
@@ -157,6 +162,7 @@ class Session:
     notes: object | None = field(init=False, default=None, repr=False)
     _outbox: deque[_Kept] | None = field(init=False, default=None, repr=False)
     _outbox_bytes: int = field(init=False, default=0)
+    """Of what is kept here, and of what the transport kept when it said stop."""
     descriptor: int = field(init=False, repr=False)
     _begun: str | None = field(init=False, default=None, repr=False)
     """The channel of which something is on its way since the transport said stop."""
@@ -211,7 +217,7 @@ class Session:
 
     def deliver(
         self,
-        frame: bytes | None,
+        frame: Buffer | None,
         channel: str | frozenset[str] | None = None,
         otherwise: bytes | None = None,
     ) -> None:
@@ -221,8 +227,9 @@ class Session:
         ``otherwise`` is sent in its place, or nothing. One that is of several channels cannot go
         without one of them: the client is closed, and comes back.
 
-        A client for which too much is kept is closed as slow, in a later turn. It is sent nothing
-        until then: what follows a gap would hide the gap.
+        A client for which too much is kept, here and in the transport, is closed as slow, in a
+        later turn. It is sent nothing until then: what follows a gap would hide the gap. Not for
+        one answer alone, however much it recovers: the client would come back for the same.
         """
         if self.ending or frame is None:
             return
@@ -230,14 +237,19 @@ class Session:
             self.transport.send(frame)
             if self._outbox is not None:
                 self._begun = channel
+                if isinstance(channel, str) and otherwise is None:  # What was published.
+                    self._outbox_bytes = self.transport.unsent()
+                    self._end_if_slow(self._outbox)
             return
         if self.closed:
             return
         self._outbox.append((frame, channel, otherwise))
         self._outbox_bytes += len(frame)
-        if self._outbox_bytes > self.owner.max_outbox or len(self._outbox) > MAX_KEPT:
-            self._outbox.clear()
-            self._outbox_bytes = 0
+        self._end_if_slow(self._outbox)
+
+    def _end_if_slow(self, outbox: deque[_Kept]) -> None:
+        if self._outbox_bytes > self.owner.max_outbox or len(outbox) > MAX_KEPT:
+            outbox.clear()
             self.end_later(Disconnect(3008), "it reads too slowly")
 
     def end_later(self, disconnect: Disconnect, why: str = "") -> None:
@@ -255,15 +267,14 @@ class Session:
             _, of, otherwise = kept
             if isinstance(of, frozenset) and channel in of:
                 self._outbox.clear()
-                self._outbox_bytes = 0
                 self.end_later(Disconnect(3011))
                 return
             if of != channel:
                 left.append(kept)
             elif otherwise is not None:
                 left.append((otherwise, None, None))
+        self._outbox_bytes += _size_of(left) - _size_of(self._outbox)
         self._outbox = left
-        self._outbox_bytes = sum(len(frame) for frame, _, _ in left)
 
     def withdraw(self, channel: str) -> None:
         """Drop the connection if something is on its way of a channel that was taken away."""
@@ -329,11 +340,11 @@ class Session:
             self.transport.send(frame)
             if self._outbox is not None:
                 self._begun = channel
-        if kept:
-            self._outbox = kept
-            self._outbox_bytes = sum(len(each[0]) for each in kept)
         if self._outbox is None:
             self.owner.wires.open(self.descriptor, self.codec)
+        elif kept is not None:
+            self._outbox = kept
+            self._outbox_bytes = _size_of(kept) + self.transport.unsent()
 
     def closing(self) -> None:
         """Let nothing more be written past the transport: it is closing, whoever wanted it."""

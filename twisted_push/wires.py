@@ -12,15 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted_push.interfaces import ICodec
+from twisted_push.interfaces import Buffer, ICodec
 
-__all__ = ["MAX_CODECS", "NO_DESCRIPTOR", "Wires"]
+__all__ = ["MAX_CODECS", "NO_DESCRIPTOR", "Wires", "rest_of"]
 
 MAX_CODECS = 15
 """Codecs whose clients are written to in this way; the others' take the way of all else."""
 
 NO_DESCRIPTOR = -1
 """Stands for that of a transport that has none to offer."""
+
+
+def rest_of(frame: Buffer, sent: int) -> Buffer:
+    """Give what is left of a frame when so many bytes were sent, without a copy of it.
+
+    A view keeps all of the frame alive: if most of it was sent, the rest is copied.
+    """
+    rest = memoryview(frame)[sent:]
+    return rest if 2 * len(rest) > len(frame) else bytes(rest)
 
 
 class Wires:

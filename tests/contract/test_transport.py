@@ -451,6 +451,12 @@ def test_one_frame_serves_many_times(kind: Kind) -> None:
     assert kind.got() == [b"again", b"again"]
 
 
+def test_a_view_of_frames_is_sent_as_well(kind: Kind) -> None:
+    frame = kind.frame(b"one")
+    kind.transport.send(memoryview(frame + kind.frame(b"two"))[len(frame) :])
+    assert kind.got() == [b"two"]
+
+
 def test_what_is_sent_after_a_close_is_ignored(kind: Kind) -> None:
     kind.transport.close(Disconnect(3503))
     kind.transport.send(kind.frame(b"late"))
@@ -486,6 +492,7 @@ def test_a_full_buffer_is_told_and_an_empty_one(kind: Kind) -> None:
     assert set(kind.receiver.told) == {"pause"}
     kind.empty()
     assert kind.receiver.told[-1] == "resume"
+    assert kind.transport.unsent() == 0
 
 
 def test_a_lost_connection_is_told_once(kind: Kind) -> None:

@@ -23,6 +23,7 @@ from tests.unit.cms.support import NOW
 from tests.unit.node.support import World
 from twisted_push.config import Namespace
 from twisted_push.dialects.nodejs import NodejsDialect
+from twisted_push.interfaces import Buffer
 from twisted_push.node.fanout import FanOut
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.protocols.nodejs import NodejsCodec
@@ -194,9 +195,9 @@ class _Wire(FakeTransport):
             self._socket = _Socket(sent)
             self.descriptor = descriptors.new(self._socket)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self.closed_with is None and not self.aborted:
-            self._sent(frame)
+            self._sent(bytes(frame))
         if self._polled and self.receiver is not None:
             self.receiver.pause()
 

@@ -19,6 +19,7 @@ from tests.unit.websocket_support import (
     CONNECT,
     PATHS,
     PING,
+    PONG,
     TEXT,
     Browser,
     Make,
@@ -266,6 +267,52 @@ def test_a_stuck_client_that_closes_is_dropped_in_time(make_server: Make, code: 
     server.clock.advance(CLOSE_TIMEOUT)
     assert browser.wire.aborted
     assert server.door.connections == 0
+
+
+@pytest.mark.parametrize(("size", "slow"), [(100, False), (300, True)])
+def test_what_goes_together_is_bounded_as_well(make_server: Make, size: int, slow: bool) -> None:
+    """And those for whom it waits share it: to one it was to be sent as a whole, to others not."""
+    server = make_server(namespaces=NAMESPACES, limits={"max_outbox": 1000})
+    browsers = crowd_of(server, 3)
+    for browser in browsers:
+        browser.wire.kernel.room = 10
+    with server.worlds[0].node.channels.fan_out.together():
+        for _ in range(4):
+            publish(server, "c", "x" * size)
+    [one, *others] = [browser.wire._tempDataBuffer[0].obj for browser in browsers]
+    assert all(each is one for each in others)
+    server.clock.advance(0)
+    assert [browser.wire.aborted for browser in browsers] == [slow] * 3
+
+
+def test_pings_of_a_client_that_does_not_read_are_no_pongs_that_wait(make_server: Make) -> None:
+    browser = connected(make_server())
+    browser.wire.kernel.room = 3
+    for number in range(100):
+        browser.send(b"%0100d" % number, PING)
+    assert browser.wire.unsent < 100
+    browser.wire.kernel.room = None
+    browser.wire.turns.turn()
+    assert browser.got() == [(PONG, b"%0100d" % number) for number in (0, 99)]
+
+
+def test_an_answer_to_a_ping_that_is_not_taken_either(make_server: Make) -> None:
+    """What was kept follows it, in order, when there is room again."""
+    server = make_server()
+    browser = connected(server)
+    for _ in range(3):
+        browser.wire.kernel.room = 2
+        browser.send(b"first", PING)
+        browser.send(b"last", PING)
+        publish(server, "broadcast", "kept")
+        browser.wire.kernel.room = 8  # What is left of the first, and some of the last.
+        browser.wire.turns.turn()
+        browser.send(b"after", PING)
+        browser.wire.kernel.room = None
+        browser.wire.turns.turn()
+        *pongs, (_, kept) = browser.got()
+        assert pongs == [(PONG, b"first"), (PONG, b"last"), (PONG, b"after")]
+        assert b"kept" in kept
 
 
 @pytest.mark.parametrize("room", [0, 1, 30])

@@ -270,6 +270,68 @@ def test_the_limit_counts_what_is_still_kept_after_a_partial_resume() -> None:
     assert owner_of(session).later == [(session, 3008)]
 
 
+def keep(session: Session, kept: int) -> None:
+    """Have the transport keep so many bytes of the next frame, and say stop."""
+    transport_of(session).room, transport_of(session).kept = 1, kept
+
+
+def test_what_the_transport_keeps_of_a_publication_counts_as_well() -> None:
+    session = make(max_outbox=10)
+    keep(session, 7)
+    session.deliver(b"many publications", "a")
+    session.deliver(b"123", "a")
+    assert owner_of(session).later == []
+    session.deliver(b"4", "a")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+def test_one_write_of_which_the_transport_keeps_too_much() -> None:
+    session = make(max_outbox=10)
+    keep(session, 11)
+    session.deliver(b"many publications", "a")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+@pytest.mark.parametrize(
+    ("of", "otherwise"), [(None, None), ("a", b"refusal"), (frozenset(["a"]), None)]
+)
+def test_no_client_is_closed_for_one_answer(
+    of: str | frozenset[str] | None, otherwise: bytes | None
+) -> None:
+    session = make(max_outbox=10)
+    keep(session, 11)
+    session.deliver(b"much that was recovered", of, otherwise)
+    session.deliver(b"1234567890", "a")
+    assert owner_of(session).later == []
+    session.deliver(b"x", "a")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+def test_what_the_transport_keeps_counts_until_it_says_go() -> None:
+    session = make(max_outbox=10)
+    keep(session, 7)
+    session.deliver(b"many publications", "a")
+    session.deliver(b"123", "b")
+    keep(session, 2)
+    session.resume()  # The last that was kept stops the transport again.
+    session.deliver(b"12345678", "a")
+    assert owner_of(session).later == []
+    session.deliver(b"9", "a")
+    assert owner_of(session).later == [(session, 3008)]
+
+
+def test_a_channel_that_is_over_is_not_what_the_transport_keeps() -> None:
+    session = make(max_outbox=10)
+    keep(session, 7)
+    session.deliver(b"many publications", "a")
+    session.deliver(b"123", "b")
+    session.forget_channel("b")
+    session.deliver(b"456", "c")
+    assert owner_of(session).later == []
+    session.deliver(b"7", "c")
+    assert owner_of(session).later == [(session, 3008)]
+
+
 def test_a_channel_that_is_over_loses_only_its_own_frames() -> None:
     session = make()
     session.pause()

@@ -390,6 +390,34 @@ def test_a_slow_reader(make_server: Make) -> None:
     assert browser.closed == (3008, "slow")
 
 
+def test_of_pings_of_a_slow_reader_the_last_is_answered(make_server: Make) -> None:
+    browser = Browser(make_server())
+    browser.open()
+    browser.send(b"1", PING)
+    producer: Any = browser.wire.producer
+    producer.pauseProducing()
+    for payload in (b"2", b"3", b"4"):
+        browser.send(payload, PING)
+    assert browser.got() == [(PONG, b"1")]
+    producer.resumeProducing()
+    browser.send(b"5", PING)
+    assert browser.got() == [(PONG, b"4"), (PONG, b"5")]
+
+
+def test_what_waits_for_a_slow_reader_is_told(make_server: Make) -> None:
+    browser = Browser(server := make_server())
+    browser.open()
+    [session] = server.worlds[0].node.sessions
+    browser.wire.write(b"x")
+    browser.wire.protocol.pauseProducing()
+    before = session.transport.unsent()
+    session.transport.send(b"12345")
+    assert session.transport.unsent() == before + 5
+    if not server.fast:
+        browser.wire.protocol.resumeProducing()
+        assert session.transport.unsent() == 0
+
+
 # --- Autobahn's own client -------------------------------------------------------------------
 
 

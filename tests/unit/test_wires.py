@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from twisted_push.wires import MAX_CODECS, NO_DESCRIPTOR, Wires
+from twisted_push.wires import MAX_CODECS, NO_DESCRIPTOR, Wires, rest_of
 
 
 def codecs() -> Iterator[Any]:
@@ -56,3 +56,13 @@ def test_clients_of_too_many_codecs_are_not_written_to() -> None:
     for descriptor, codec in zip(range(MAX_CODECS + 2), codecs(), strict=False):
         wires.open(descriptor, codec)
     assert list(wires.numbers[: MAX_CODECS + 2]) == [*range(1, MAX_CODECS + 1), 0, 0]
+
+
+def test_what_is_left_of_a_frame_is_no_copy_unless_it_is_little() -> None:
+    frame = b"0123456789"
+    for sent in range(10):
+        rest = rest_of(frame, sent)
+        assert rest == frame[sent:]
+        assert (isinstance(rest, memoryview) and rest.obj is frame) is (sent < 5)
+    rest = rest_of(rest_of(frame, 1), 2)
+    assert rest == b"3456789"

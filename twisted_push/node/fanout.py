@@ -23,7 +23,7 @@ from twisted_push.fairness import Share
 from twisted_push.hub import Crowd
 from twisted_push.interfaces import ICodec
 from twisted_push.session import Session
-from twisted_push.wires import MAX_CODECS, Wires
+from twisted_push.wires import MAX_CODECS, Wires, rest_of
 
 __all__ = ["AT_ONCE", "MAX_TOGETHER", "MAX_WAITING", "MAX_WAITING_BYTES", "FanOut"]
 
@@ -85,7 +85,7 @@ class _Job:
             except OSError:  # It is full, or it is broken: the transport will see which.
                 sent = 0
             if sent != len(frame):
-                self.crowd.members[place].deliver(frame[sent:], self.channel)
+                self.crowd.members[place].deliver(rest_of(frame, sent), self.channel)
         return place != last
 
     def _serve_one(self, session: Session) -> None:

@@ -22,7 +22,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import ITransport, Receiver
+from twisted_push.interfaces import Buffer, ITransport, Receiver
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
@@ -83,6 +83,8 @@ class PushWebSocket(WebSocketServerProtocol):
     transport: Any
     accept: Accept
     descriptor = NO_DESCRIPTOR
+    _ping: bytes | None = None
+    """The last ping that came while nothing could be sent: the one that is answered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self._binary = False
         self._continued = False
         self._entered = False
-        self._full = False
+        self._held: int | None = None
 
     @property
     def request(self) -> ClientRequest:
@@ -107,12 +109,14 @@ class PushWebSocket(WebSocketServerProtocol):
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self.state == self.STATE_OPEN:
-            self.transport.write(frame)
+            self.transport.write(bytes(frame))
+            if self._held is not None:
+                self._held += len(frame)
 
-    def unsent(self) -> bool:
-        return self._full
+    def unsent(self) -> int:
+        return self._held or 0
 
     def close(self, disconnect: Disconnect) -> None:
         if self.state != self.STATE_OPEN:
@@ -151,8 +155,13 @@ class PushWebSocket(WebSocketServerProtocol):
             self._receiver.received(payload)
 
     def onPing(self, payload: bytes) -> None:
-        if self._allow_frame():
+        """Answer a ping; of those that come while the socket's buffer is full, the last one."""
+        if not self._allow_frame():
+            return
+        if self._held is None:
             super().onPing(payload)
+        else:
+            self._ping = payload
 
     def onPong(self, payload: bytes) -> None:
         self._allow_frame()
@@ -173,14 +182,17 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def pauseProducing(self) -> None:
         """The socket's buffer is full. Called again and again."""
-        self._full = True
+        self._held = self._held or 0
         if self._receiver is not None:
             self._receiver.pause()
 
     def resumeProducing(self) -> None:
         """The socket's buffer is empty."""
-        self._full = False
-        if self._receiver is not None and self.state == self.STATE_OPEN:
+        self._held = None
+        if self._ping is not None:
+            ping, self._ping = self._ping, None
+            self.sendPong(ping)
+        if self._receiver is not None and self.state == self.STATE_OPEN and self._held is None:
             self._receiver.resume()
 
     def stopProducing(self) -> None:

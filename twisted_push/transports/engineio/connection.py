@@ -24,7 +24,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import ITransport
+from twisted_push.interfaces import Buffer, ITransport
 from twisted_push.node.node import Node
 from twisted_push.protocols.engineio import Packet, PacketType, open_packet
 from twisted_push.session import Session
@@ -131,13 +131,13 @@ class Connection:
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self._phase is not Phase.OPEN:
             return
         if self._socket is not None and self._opened:
             self._socket.send(frame)
             return
-        for packet in frame_payloads(frame):
+        for packet in frame_payloads(bytes(frame)):
             self._polls.keep(packet)
         if not self._opened or self.session.closed:
             return  # More follows: the answer to the handshake, or the last one.
@@ -147,8 +147,8 @@ class Connection:
         elif self._polls.parked:
             self._answer()
 
-    def unsent(self) -> bool:
-        return self._socket is not None and self._socket.unsent()
+    def unsent(self) -> int:
+        return self._socket.unsent() if self._socket is not None else 0
 
     def close(self, disconnect: Disconnect) -> None:
         if self._phase is not Phase.OPEN:

@@ -14,6 +14,9 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IProtocol
 
+from twisted_push.interfaces import Buffer
+from twisted_push.wires import rest_of
+
 __all__ = ["DirectTransport"]
 
 _IDLE, _READING, _ANSWERING = range(3)
@@ -37,7 +40,7 @@ class DirectTransport(tcp.Server):
     name in `check.TWISTED`:
 
     - ``FileDescriptor`` queues in ``_tempDataBuffer`` (a list, whose lengths add up to
-      ``_tempDataLen``), and moves it to ``dataBuffer`` when it writes;
+      ``_tempDataLen``), and joins it to ``dataBuffer`` when it writes;
     - while ``producerPaused`` is set it tells the producer to resume when all is written;
     - ``connectionLost`` deletes ``socket``, ``protocol`` and ``fileno``;
     - ``__init__`` of the class and its parents set no more than is set here, but for texts for
@@ -92,24 +95,29 @@ class DirectTransport(tcp.Server):
         self.startReading()
         self.connected = 1
 
-    def send_now(self, data: bytes) -> None:
+    def send_now(self, data: Buffer) -> None:
         """Send these bytes, behind what is queued; what the kernel does not take is queued.
 
         Then the producer is told to pause, however little it is. A connection that turns out to
         be broken is lost in a later turn, as with `write`.
         """
         if self._tempDataLen or self.dataBuffer or not self.connected:
-            self.write(data)
+            self.write(bytes(data))
             return
         try:
             sent = self.socket.send(data)
         except OSError:  # It is full, or it is broken: `doWrite` will see which.
             sent = 0
         if sent != len(data):
-            self._queue(data[sent:])
+            self._queue(rest_of(data, sent))
 
-    def _queue(self, data: bytes) -> None:
-        self.write(data)
+    def _queue(self, data: Buffer) -> None:
+        """Keep it as it is until the kernel takes more: `write` wants bytes, which are copies."""
+        if self._tempDataBuffer is _NOTHING:
+            self._tempDataBuffer = []
+        self._tempDataBuffer.append(data)
+        self._tempDataLen += len(data)
+        self.startWriting()
         if self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             self.producer.pauseProducing()
@@ -136,9 +144,9 @@ class DirectTransport(tcp.Server):
             self._doing = _ANSWERING
 
     @property
-    def unsent(self) -> bool:
-        """Whether something that was written has not left yet."""
-        return bool(self._tempDataLen or self.dataBuffer)
+    def unsent(self) -> int:
+        """How many bytes are kept of what was written and has not left yet."""
+        return self._tempDataLen + len(self.dataBuffer)
 
     # --- What Twisted does, with less memory -------------------------------------------------
 

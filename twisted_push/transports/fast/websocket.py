@@ -15,7 +15,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from twisted_push.interfaces import Receiver
+from twisted_push.interfaces import Buffer, Receiver
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.head import Head
 from twisted_push.transports.websocket import (
@@ -77,8 +77,8 @@ class LeanWebSocket(PushWebSocket):
         "_binary",
         "_continued",
         "_entered",
-        "_full",
         "_giving_up",
+        "_held",
         "_isMessageCompressed",
         "_perMessageCompress",
         "_receiver",
@@ -151,9 +151,9 @@ class LeanWebSocket(PushWebSocket):
         self.state = WebSocketServerProtocol.STATE_CONNECTING
         self.data = b""
         self.current_frame = self._perMessageCompress = self._validator = None
-        self._receiver = self._giving_up = None
+        self._receiver = self._giving_up = self._held = None
         self.inside_message = self._binary = self._continued = False
-        self._entered = self._full = False
+        self._entered = False
 
     @property
     def compresses(self) -> bool:
@@ -172,7 +172,7 @@ class LeanWebSocket(PushWebSocket):
 
     # --- Outward -----------------------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self.state == _OPEN:
             self.transport.send_now(frame)
 
@@ -181,7 +181,7 @@ class LeanWebSocket(PushWebSocket):
         """That of the socket, to which `DirectTransport.send_now` sends just the same."""
         return self.transport.socket.fileno()
 
-    def unsent(self) -> bool:
+    def unsent(self) -> int:
         return self.transport.unsent
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:

@@ -18,7 +18,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import ITransport
+from twisted_push.interfaces import Buffer, ITransport
 from twisted_push.node.node import Node
 from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry, Turned
@@ -104,7 +104,7 @@ class StreamConnection:
         self._clock: IReactorTime = clock
         self._open = True
         self._gone = False
-        self._full = False
+        self._held: int | None = None
         self._giving_up: IDelayedCall | None = None
 
     def open(self, accept: AcceptStream, commands: bytes) -> None:
@@ -121,12 +121,14 @@ class StreamConnection:
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self._open:
-            self._web.write(frame)
+            self._web.write(bytes(frame))
+            if self._held is not None:
+                self._held += len(frame)
 
-    def unsent(self) -> bool:
-        return self._full
+    def unsent(self) -> int:
+        return self._held or 0
 
     def close(self, disconnect: Disconnect) -> None:
         if not self._open:
@@ -146,13 +148,13 @@ class StreamConnection:
 
     def pauseProducing(self) -> None:
         """The socket's buffer is full. Called again and again."""
-        self._full = True
+        self._held = self._held or 0
         if self._open:
             self.session.pause()
 
     def resumeProducing(self) -> None:
         """The socket's buffer is empty."""
-        self._full = False
+        self._held = None
         if self._open:
             self.session.resume()
 

@@ -23,7 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
-from twisted_push.interfaces import ITransport
+from twisted_push.interfaces import Buffer, ITransport
 from twisted_push.jsontext import JsonError, decoder
 from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry, Turned
@@ -113,10 +113,10 @@ class PollConnection:
 
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Buffer) -> None:
         if self._phase is not Phase.OPEN:
             return
-        self._waiting.append(frame)
+        self._waiting.append(bytes(frame))
         self._size += len(frame)
         if self.session.closed:
             return  # The end follows, and goes into the same answer.
@@ -126,8 +126,8 @@ class PollConnection:
         elif self._parked is not None:
             self._answer()
 
-    def unsent(self) -> bool:
-        return False  # What is told is an answer, and that is whole.
+    def unsent(self) -> int:
+        return 0  # What is told is an answer, and that is whole.
 
     def close(self, disconnect: Disconnect) -> None:
         if self._phase is not Phase.OPEN:
