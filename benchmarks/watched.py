@@ -5,7 +5,7 @@ its standard input with a line of JSON:
 
 (empty)   the longest pause by the collector since the last question, in ms of CPU time, and how
           often it collected; the collector calls what notes them (`gc.callbacks`)
-collect   the same, when all has been collected
+collect   the same, when everything was looked at, as the server does it once a day
 
 The product knows nothing of it.
 """

@@ -1,30 +1,33 @@
 """Python's garbage collector, kept from looking at the same connections again and again.
 
 Connections are freed when they close, without the collector (a test shows it). But a full
-collection looks at all that there are, and takes 4 µs for each: with 18,000 everybody would wait
-for 70 ms. So what outlives two collections of young objects is taken out of its sight
-(`gc.freeze`), and each collection looks at no more than what was made since the last: some
-thousands of objects.
+collection looks at all that there are, and at all that the server is made of. So the latter is
+taken out of its sight for good (`gc.freeze`), and what outlives two collections of young objects is
+not looked at again by itself: each collection looks at no more than what was made since the last,
+some thousands of objects.
 
 Of garbage in circles that is what stays: what was in use at that moment, and is in a circle when it
-is not any more. So all is looked at again from time to time: when few are connected, or once a day.
-When few are connected what is free goes back to the system, too: the C library would keep what a
-crowd that left has used.
+is not any more. So all that was made since the start is looked at from time to time: when few are
+connected, or once a day. When few are connected what is free goes back to the system, too: the C
+library would keep what a crowd that left has used.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 __all__ = ["DAY", "FEW", "INTERVAL", "Collector", "give_back"]
 
-THRESHOLDS = (2000, 5, 1000)
-"""Objects until young ones are looked at; how often until those that stay are looked at again."""
+THRESHOLDS = (2000, 5, 2**31 - 1)
+"""Objects until young ones are looked at; how often until those that stay are looked at again.
+
+Those that stay for longer are never looked at for their number.
+"""
 
 INTERVAL = 600.0
 """Seconds between two times at which it is asked whether to look at everything."""
@@ -33,7 +36,7 @@ DAY = 86400.0
 """Seconds after which everything is looked at, however many are connected."""
 
 FEW = 1000
-"""Connections with which that takes a few milliseconds."""
+"""Connections with which that takes a millisecond (with 18,000: 70)."""
 
 
 def give_back() -> None:
@@ -59,7 +62,7 @@ class Collector:
         self._before = gc.get_threshold()
         gc.set_threshold(*THRESHOLDS)
         self._look_at_everything()
-        gc.callbacks.append(self._collected)
+        gc.freeze()
         self._timer.start(INTERVAL, now=False)
 
     def stop(self) -> None:
@@ -67,15 +70,9 @@ class Collector:
         if self._before is None:
             return
         self._timer.stop()
-        gc.callbacks.remove(self._collected)
         gc.set_threshold(*self._before)
         gc.unfreeze()
         self._before = None
-
-    def _collected(self, phase: str, information: Mapping[str, int]) -> None:
-        """Take out of sight what outlived a collection of all but the youngest."""
-        if phase == "stop" and information["generation"]:
-            gc.freeze()
 
     def _consider(self) -> None:
         few = self._connections() <= FEW
@@ -86,6 +83,4 @@ class Collector:
 
     def _look_at_everything(self) -> None:
         self._looked_at = self._clock.seconds()
-        gc.unfreeze()
         gc.collect()
-        gc.freeze()

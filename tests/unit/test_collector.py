@@ -50,13 +50,19 @@ def test_what_the_server_is_made_of_is_not_looked_at(running: Running) -> None:
     assert len(gc.get_objects(generation=2)) < 100
 
 
-def test_what_outlives_two_collections_is_not_looked_at_again(running: Running) -> None:
+def test_nor_when_all_is_looked_at(running: Running) -> None:
     before = gc.get_freeze_count()
+    running.clock.advance(INTERVAL)
+    assert gc.get_freeze_count() >= before - 100  # What is freed is gone.
+
+
+def test_what_outlives_two_collections_is_not_looked_at_again(running: Running) -> None:
     made = [Circle() for _ in range(100)]
-    gc.collect(0)
-    assert gc.get_freeze_count() <= before
     gc.collect(1)
-    assert gc.get_freeze_count() >= before + len(made)
+    old = {id(each) for each in gc.get_objects(generation=2)}
+    assert all(id(each) in old for each in made)
+    _, _, third = gc.get_threshold()
+    assert third > 10**9
 
 
 def test_young_garbage_is_collected(running: Running) -> None:
@@ -66,18 +72,18 @@ def test_young_garbage_is_collected(running: Running) -> None:
     assert gone() is None
 
 
-def frozen_garbage() -> weakref.ref[Circle]:
+def old_garbage() -> weakref.ref[Circle]:
     circle = Circle()
     gc.collect(1)
     gone = weakref.ref(circle)
     del circle
-    gc.collect()
+    gc.collect(1)
     assert gone() is not None
     return gone
 
 
 def test_old_garbage_is_collected_when_few_are_connected(running: Running) -> None:
-    gone = frozen_garbage()
+    gone = old_garbage()
     running.connections = FEW + 1
     running.clock.advance(INTERVAL)
     assert gone() is not None
@@ -86,8 +92,17 @@ def test_old_garbage_is_collected_when_few_are_connected(running: Running) -> No
     assert gone() is None
 
 
+def test_garbage_is_collected_that_was_in_use_at_the_last_look(running: Running) -> None:
+    circle = Circle()
+    running.clock.advance(INTERVAL)
+    gone = weakref.ref(circle)
+    del circle
+    running.clock.advance(INTERVAL)
+    assert gone() is None
+
+
 def test_old_garbage_is_collected_once_a_day(running: Running) -> None:
-    gone = frozen_garbage()
+    gone = old_garbage()
     running.connections = 10 * FEW
     for _ in range(int(DAY / INTERVAL) - 1):
         running.clock.advance(INTERVAL)
