@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import resource
 import select
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 from attrs import asdict, frozen
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--messages", type=_count, default=20, metavar="N", help="requests; default: 20")
     add("--burst", type=_count, default=1, metavar="N", help="messages per request; default: 1")
     add("--size", type=_count, default=200, metavar="BYTES", help="of the data; default: 200")
-    add("--rate", type=float, default=0.0, metavar="N", help="then N requests per second, too")
+    add("--rate", type=_rate, default=0.0, metavar="N", help="then N requests per second, too")
     add("--origin", default="", metavar="URL", help="that clients send, as browsers do")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -87,10 +88,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(given: str) -> int:
-    number = int(given)
-    if number < 1:
-        raise ValueError
-    return number
+    with suppress(ValueError):
+        if (number := int(given)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{given!r} is not a whole number above 0")
+
+
+def _rate(given: str) -> float:
+    with suppress(ValueError):
+        if 0.0 < (number := float(given)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{given!r} is not a number above 0")
 
 
 def _run(options: argparse.Namespace) -> int:

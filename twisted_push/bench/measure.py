@@ -11,7 +11,7 @@ from attrs import frozen
 from twisted_push.bench import process
 from twisted_push.bench.crowds import Clients
 from twisted_push.bench.histogram import Histogram
-from twisted_push.bench.publisher import Publisher
+from twisted_push.bench.publisher import Publisher, Steady
 
 __all__ = ["BUSY", "WAITED", "Plan", "measure"]
 
@@ -96,19 +96,19 @@ def _closed_loop(plan: Plan, clients: Clients, publisher: Publisher) -> Part:
 
 def _open_loop(plan: Plan, clients: Clients, publisher: Publisher) -> Part:
     """Publish at a steady rate, whether or not the last was delivered."""
-    begun = time.monotonic()
-    late = 0.0
-    clients.expect(plan.burst * plan.messages)
-    for number in range(plan.messages):
-        due = begun + number / plan.rate
-        late = max(late, time.monotonic() - due)
-        time.sleep(max(0.0, due - time.monotonic()))
+    steady = Steady(publisher.another)
+
+    def publish(each: Publisher, due: float) -> None:
         # One that is late has waited since it was due.
-        publisher.publish(plan.channel, plan.size, plan.burst, int(due * 1e9))
+        each.publish(plan.channel, plan.size, plan.burst, int(due * 1e9))
+
+    clients.expect(plan.burst * plan.messages)
+    begun = steady.publish(plan.rate, plan.messages, publish)
     seconds = clients.wait() / 1e9 - begun
     return {
         "per_second": plan.messages * plan.burst * plan.clients / seconds,
-        "published_late_ms": late * 1e3,
+        "published_late_ms": steady.late * 1e3,
+        "under_way": steady.under_way,
     }
 
 

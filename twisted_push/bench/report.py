@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted_push.bench.measure import BUSY, WAITED, Plan
+from twisted_push.bench.publisher import MOST_UNDER_WAY
 
 __all__ = ["machine", "short", "table", "text", "warnings"]
 
@@ -70,17 +71,28 @@ def warnings(plan: Plan, parts: Mapping[str, Mapping[str, Any]], cores: int) -> 
         for name, part in parts.items()
         if part["waited"] >= WAITED
     ]
-    late = parts.get("at a rate", {}).get("published_late_ms", 0.0)
-    if plan.rate and late > 1000 / plan.rate:
-        found.append(
-            f"at a rate: a message was published {short(late)} ms late, because the one before "
-            f"was not answered yet: the server does not keep up with {plan.rate:g} per second"
-        )
+    at_rate = parts.get("at a rate", {})
+    if plan.rate and at_rate and at_rate["published_late_ms"] > 1000 / plan.rate:
+        found.append(_late(plan.rate, at_rate["published_late_ms"], at_rate["under_way"]))
     if cores < 2:
         found.append("the load and a server on this machine share its only core")
     if plan.pid is None:
         found.append("without --pid or --serve the server's CPU time and memory are not known")
     return found
+
+
+def _late(rate: float, late: float, under_way: int) -> str:
+    """Say who was late: those who answer, or the load, which had not as many requests as it may."""
+    said = f"at a rate: a request was sent {short(late)} ms late"
+    if under_way < MOST_UNDER_WAY:
+        return (
+            f"{said}, with at most {under_way} under way: the load itself was in the way, or other "
+            "work on its machine, and that is in the latencies"
+        )
+    return (
+        f"{said}, because {under_way} were not answered yet, the most that the load has: the "
+        f"server, or the way to it, does not keep up with {rate:g} per second"
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from twisted_push.bench.measure import Plan
-from twisted_push.bench.publisher import message
+from twisted_push.bench.publisher import MOST_UNDER_WAY, message
 from twisted_push.bench.report import short, table, text, warnings
 
 PLAN = Plan(channel="broadcast", clients=10, messages=2, size=200, burst=1, rate=0.0, pid=1)
@@ -66,10 +66,14 @@ def test_other_work_on_the_machine_is_told() -> None:
 
 def test_messages_that_were_published_late_are_told() -> None:
     plan = evolve(PLAN, rate=100.0)
-    part = {**PARTS["deliveries"], "published_late_ms": 9.0}
+    part = {**PARTS["deliveries"], "published_late_ms": 9.0, "under_way": MOST_UNDER_WAY}
     assert warnings(plan, {**PARTS, "at a rate": part}, cores=2) == []
-    [said] = warnings(plan, {**PARTS, "at a rate": {**part, "published_late_ms": 11.0}}, cores=2)
-    assert "does not keep up with 100 per second" in said
+    part["published_late_ms"] = 11.0
+    [said] = warnings(plan, {**PARTS, "at a rate": part}, cores=2)
+    assert "the server, or the way to it, does not keep up with 100 per second" in said
+    part["under_way"] -= 1
+    [said] = warnings(plan, {**PARTS, "at a rate": part}, cores=2)
+    assert "the load itself was in the way" in said
 
 
 def test_what_is_not_known_is_told() -> None:
