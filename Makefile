@@ -51,7 +51,7 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.runtime
 	@test -f benchmarks/run.py || { echo "benchmarks/run.py does not exist"; exit 1; }
-	$(BIN)/python benchmarks/run.py --short $(ARGS)
+	@$(BIN)/python benchmarks/run.py --short $(ARGS)
 
 bench-peers:
 	@$(SETUP) peers
@@ -66,8 +66,9 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache twistd.pid
 
+# What is said meanwhile is not what `make bench` says, which is JSON.
 $(VENV)/.runtime: $(SOURCES)
-	@$(SETUP) install
+	@$(SETUP) install >&2
 	@touch $@
 
 # The other two hold what `run` needs, too.

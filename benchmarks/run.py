@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if table:
             print(f"\n{table}", file=sys.stderr)
     if options.short:
-        print("\nThe targets are for the full run: 10,000 and 18,000 clients.", file=sys.stderr)
+        print(
+            "\nTargets for 10,000 and 18,000 clients are judged in the full run.", file=sys.stderr
+        )
     _tell_of(skipped)
     print(text)
     if options.out is not None:

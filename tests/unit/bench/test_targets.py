@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from benchmarks.figures import SHORT, Figure
 from benchmarks.report import document, peers_table, table, targets_table
 from benchmarks.targets import TARGETS, Target, judged
 
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 FAN_OUT = Figure(
     "fan-out to 10,000",
     "µs CPU per delivery",
@@ -24,7 +27,7 @@ NAMES = (
     "the server with 18,000 idle",
     "handshake and connect, known grant",
     "ping and pong of a client",
-    "small frame of a client: a pong",
+    "small frame of a client: a command",
     "publish to 1 receiver, 1 connection",
     "publish in batches of 20",
     "worst answer to another client during a fan-out to 18,000",
@@ -51,6 +54,42 @@ def test_figures_per_second_are_not_taken_for_the_cost_of_the_same_name() -> Non
     name = "publish to 1 receiver, 1 connection"
     figures = [Figure(name, "messages per second", [9000.0]), Figure(name, "µs CPU", [140.0])]
     assert [value for _, value in judged(figures)] == [140.0]
+
+
+def test_no_target_for_many_clients_is_judged_with_fewer() -> None:
+    """Nor a small frame by a pong, which is less than a command."""
+    names = [
+        "fan-out to 2,000",
+        "fan-out to 2,000, 16 in one turn",
+        "idle connection of 2,000",
+        "the server with 5,000 idle",
+        "small frame of a client: a pong",
+        "worst answer to another client during a fan-out to 5,000",
+        "longest collection, 5,000 connections, JSON churn",
+        "2 workers on 2 cores, fan-out to 2,000",
+    ]
+    figures = [Figure(name, "µs", [1.0], floor=[1.0], peers={"ws": [1.0]}) for name in names]
+    assert list(judged(figures)) == []
+
+
+def test_the_record_of_a_full_run_is_judged_as_it_would_be_now() -> None:
+    record = json.loads((RESULTS / "full.json").read_text("utf-8"))
+    figures = [
+        Figure(
+            each["name"],
+            each["unit"],
+            each["rounds"],
+            (each["floor"] or {}).get("rounds", []),
+            {name: peer["rounds"] for name, peer in each["peers"].items()},
+        )
+        for each in record["figures"]
+    ]
+    found = {target.what: (value, target.verdict(value)) for target, value in judged(figures)}
+    told: Any = {
+        each["what"]: (pytest.approx(each["measured"], rel=0.01), each["reached"])
+        for each in record["targets"]
+    }
+    assert found == told
 
 
 @pytest.mark.parametrize(
