@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from twisted_push.engines.journal.store import BOOT_ID
+
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 FILES = sorted(p for p in UNITS.iterdir() if p.suffix in {".service", ".socket", ".target"})
 SERVICES = [path for path in FILES if path.suffix == ".service"]
@@ -123,6 +125,15 @@ def test_what_the_services_promise(path: Path) -> None:
     assert command.startswith(
         "/opt/twisted-push/bin/twistd -n --pidfile= push --config /etc/twisted-push/push.toml"
     )
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=name_of)
+def test_the_journal_sees_whether_the_machine_was_started_anew(path: Path) -> None:
+    assert BOOT_ID.is_relative_to("/proc/sys")
+    found = settings(path)
+    assert found.get("ProcSubset", ["all"]) == ["all"]  # "pid" hides /proc/sys.
+    hidden = [*found.get("InaccessiblePaths", []), *found.get("TemporaryFileSystem", [])]
+    assert not [each for each in hidden if "/proc" in each]
 
 
 @pytest.mark.parametrize(
