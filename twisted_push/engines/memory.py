@@ -17,6 +17,7 @@ from twisted_push.engines.facts import Kind, Table
 from twisted_push.engines.journal.journal import Journal
 from twisted_push.engines.journal.records import Loaded
 from twisted_push.engines.journal.saving import Saving
+from twisted_push.engines.quiet import Quiet
 from twisted_push.engines.rights import Rights
 from twisted_push.engines.streams import Placing, Streams
 from twisted_push.errors import EngineUnavailable, Overloaded
@@ -62,13 +63,13 @@ class MemoryEngine:
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
         self._running = False
-        self._empty()
+        self._empty(Quiet())
 
-    def _empty(self) -> None:
+    def _empty(self, quiet: Quiet) -> None:
         """Begin with nothing."""
         journal = self._journal
         notes = journal.notes if journal is not None else None
-        self._streams = Streams(notes)
+        self._streams = Streams(notes, quiet)
         self._rights = Rights(notes)
         self._contents = ContentTokens(notes)
         self._added = AddedChannels(notes)
@@ -86,7 +87,7 @@ class MemoryEngine:
             loaded = await self._journal.open(self._clock, events.state)
             if not self._running:
                 return
-            self._empty()
+            self._empty(Quiet(loaded.life))
             self._restore(loaded)
             self._journal.begin([self._saving] if self._saving is not None else [])
         self._events = events

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from msgspec.structs import replace
 
 from twisted_push.engines.facts import Kind, Notes, Table
+from twisted_push.engines.quiet import Quiet
 from twisted_push.errors import Overloaded
 from twisted_push.history import Stream
 from twisted_push.model import (
@@ -26,7 +27,6 @@ from twisted_push.model import (
 
 __all__ = [
     "ANSWER_LIFE",
-    "EMPTY_STREAM_LIFE",
     "MAX_ANSWERS",
     "STREAM_LIFE",
     "Ahead",
@@ -40,9 +40,6 @@ __all__ = [
 
 STREAM_LIFE = 86400.0
 """Seconds that a stream's position outlives its last publication."""
-
-EMPTY_STREAM_LIFE = 60.0
-"""Seconds that the position of a stream without any publication outlives its last use."""
 
 RESTART_LIFE = 3600.0
 """Seconds for which at least a stream with publications outlives a restart."""
@@ -134,17 +131,21 @@ class Watcher(Protocol):
     """Is told what becomes of streams by themselves."""
 
     def touched(self, channel: Channel) -> None:
-        """A stream is new, or may have lost publications."""
+        """A stream that lasts is there, or may have lost publications."""
 
     def gone(self, channel: Channel) -> None:
         """A stream is forgotten."""
 
 
 class Streams:
-    """All streams of one engine, and the answers to idempotency keys."""
+    """All streams of one engine, and the answers to idempotency keys.
 
-    def __init__(self, notes: Notes | None) -> None:
+    ``quiet`` has the epochs of those without publications.
+    """
+
+    def __init__(self, notes: Notes | None, quiet: Quiet) -> None:
         self.watcher: Watcher | None = None
+        self.quiet = quiet
         self.channels: dict[str, Channel] = {}
         self.answers: Table[bytes, StreamPosition | None] = Table(Kind.ANSWER, notes, ordered=True)
         self._recipients: dict[bytes, int] = {}
@@ -272,20 +273,29 @@ class Streams:
         self, name: str, position: StreamPosition | None, limit: int, now: float
     ) -> Recovered:
         """Give what came after a position: see `IEngine.since`."""
-        return self._touch(name, now).stream.since(position, limit, now)
+        channel = self._touch(name, now)
+        return channel.stream.since(self._meant(channel, position, now), limit, now)
 
     def history(
         self, name: str, since: StreamPosition | None, limit: int, reverse: bool, now: float
     ) -> Recovered:
         """Give what is kept: see `IEngine.history`."""
-        return self._touch(name, now).stream.history(since, limit, reverse, now)
+        channel = self._touch(name, now)
+        return channel.stream.history(self._meant(channel, since, now), limit, reverse, now)
+
+    def _meant(
+        self, channel: Channel, position: StreamPosition | None, now: float
+    ) -> StreamPosition | None:
+        """Give a position as its stream has it: the beginning has many names."""
+        if position is not None and not position.offset and self.quiet.is_good(position.epoch, now):
+            return StreamPosition(0, channel.stream.epoch)
+        return position
 
     def _touch(self, name: str, now: float) -> Channel:
         channel = self.channels.get(name)
         if channel is None:
-            channel = self.channels[name] = Channel(name, Stream(name), now)
-            if self.watcher is not None:
-                self.watcher.touched(channel)
+            stream = Stream(name, self.quiet.epoch(now))
+            channel = self.channels[name] = Channel(name, stream, now)
         channel.used_at = max(channel.used_at, now)
         return channel
 
@@ -297,31 +307,33 @@ class Streams:
             self._recipients.pop(key, None)
         for channel in self.channels.values():
             channel.stream.trim(now)
-            if self.watcher is not None:
+            if self.watcher is not None and self.lasts(channel, now):
                 self.watcher.touched(channel)
-        for channel in [c for c in self.channels.values() if _is_over(c, now)]:
+        for channel in [c for c in self.channels.values() if self._is_over(c, now)]:
             if not in_use(channel.name):
                 del self.channels[channel.name]
                 if self.watcher is not None:
                     self.watcher.gone(channel)
 
+    def lasts(self, channel: Channel, now: float) -> bool:
+        """Tell whether a stream is kept when nobody uses it: its epoch does not say it all.
+
+        Clients may make streams by asking for channels that nobody publishes into. Those go, unless
+        they were in use for longer than an epoch is good.
+        """
+        has_been = channel.stream.top or channel.version.number
+        return bool(has_been) or not self.quiet.is_good(channel.stream.epoch, now)
+
+    def _is_over(self, channel: Channel, now: float) -> bool:
+        """Tell whether nobody needs a stream to ask for its position any more."""
+        if channel.ahead is not None:
+            return False
+        return channel.used_at + STREAM_LIFE <= now or not self.lasts(channel, now)
+
     def restore(self, channel: Channel, now: float) -> None:
         """Take in a stream of the time before a restart, and let its clients come back."""
-        has_been = channel.stream.top or channel.version.number
-        life = now - STREAM_LIFE + RESTART_LIFE if has_been else now
-        channel.used_at = max(channel.used_at, life)
+        channel.used_at = max(channel.used_at, now - STREAM_LIFE + RESTART_LIFE)
         self.channels[channel.name] = channel
-
-
-def _is_over(channel: Channel, now: float) -> bool:
-    """Tell whether nobody can ask for a stream's position any more.
-
-    Clients may make streams by asking for channels that nobody publishes into: those go soon.
-    """
-    if channel.ahead is not None:
-        return False
-    lasting = channel.stream.top or channel.version.number
-    return channel.used_at + (STREAM_LIFE if lasting else EMPTY_STREAM_LIFE) <= now
 
 
 def _answer_key(channel: str, key: str) -> bytes:

@@ -218,7 +218,11 @@ class Channels:
         if not namespace.recover:
             return evolve(await engine.since(channel, None, 0), complete=False)
         if namespace.recovery_mode == "cache":
-            return _latest(await engine.history(channel, None, 1, True), since)
+            found = await engine.history(channel, None, 1, True)
+            if found.position.offset:
+                return _latest(found, since)
+            # Nothing to give: the engine tells whether there never was.
+            return evolve(found, complete=(await engine.since(channel, since, 0)).complete)
         limit = policy.limits.recovery_max_publication_limit
         return await engine.since(channel, since, limit)
 

@@ -117,6 +117,7 @@ def test_a_content_token_that_was_in_use_ends_an_hour_after_the_restart(again: A
 def test_a_position_that_a_client_was_told_holds_without_any_publication(again: Again) -> None:
     life = Life.begin()
     position = life.since("a").position
+    assert life.count("streams") == 0  # The epoch says all.
     life = again(life)
     assert life.since("a", position).complete
     life.publish("a", size=10)
@@ -223,13 +224,14 @@ def test_where_something_may_be_lost_positions_do_not_hold(
 ) -> None:
     life = Life.begin(durability=durability)
     life.publish("a", b"1", size=10, ttl=600.0)
-    position = life.since("a").position
+    position, quiet = life.since("a").position, life.since("quiet").position
     life.stop()
     life = Life.begin(life.directory, durability=durability, clock=life.clock)
     assert life.since("a").position == position
     reboot(boot)
     life = again(life)
     assert life.since("a", position).complete is same
+    assert life.since("quiet", quiet).complete is same
     assert life.since("a").position.offset == 1
     assert life.kept("a") == [(1, b"1")]
     new = life.since("a").position

@@ -276,6 +276,22 @@ async def test_the_latest_of_a_channel_without_any(make: Worlds) -> None:
     assert "recovered" not in by_subscribe(world, "last:1", {"offset": 0, "epoch": ""})[1]
 
 
+async def test_a_quiet_channel_is_recovered_hours_after_everybody_left(make: Worlds) -> None:
+    world: World = await make()
+    for channel in ("past:1", "last:1"):
+        tab, result = by_subscribe(world, channel, {"offset": 0, "epoch": ""})
+        assert "recovered" not in result
+        tab.leave()
+        world.advance(60.0)
+        world.clock.advance(7.9 * 3600.0)
+        tab, again = by_subscribe(world, channel, {"offset": 0, "epoch": result["epoch"]})
+        assert (again["recovered"], data_of(again)) == (True, [])
+        tab.leave()
+        await world.publish(channel, 1)
+        _, again = by_subscribe(world, channel, {"offset": 0, "epoch": result["epoch"]})
+        assert (again["recovered"], data_of(again)) == (True, [1])
+
+
 async def test_who_comes_anew_is_not_given_the_latest(make: Worlds) -> None:
     world: World = await make()
     await world.publish("last:1", 1)

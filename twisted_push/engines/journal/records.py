@@ -136,8 +136,12 @@ class LoadedStream:
 
 @frozen
 class Loaded:
-    """All that was written; facts with kind, key, value and end, the first to end first."""
+    """All that was written; facts with kind, key, value and end, the first to end first.
 
+    ``life`` is another where something may have been lost (see `quiet.Quiet`).
+    """
+
+    life: str
     streams: list[LoadedStream]
     facts: list[tuple[Kind, Any, Any, float]]
 

@@ -140,10 +140,11 @@ class Saving:
         return self._wait(_Waiting(placing, len(placing.publication.data)))
 
     def knows(self, name: str) -> bool:
-        """Tell whether a channel's epoch is in the file."""
+        """Tell whether no crash takes a channel's epoch back."""
         channel = self._streams.channels.get(name)
-        saved = channel.saved if channel is not None else None
-        return isinstance(saved, _Saved) and saved.written
+        if channel is None or not self._streams.lasts(channel, self._clock.seconds()):
+            return True
+        return isinstance(channel.saved, _Saved) and channel.saved.written
 
     def _publish_now(self, placing: Placing) -> Published:
         self._streams.plan(placing, self._clock.seconds())

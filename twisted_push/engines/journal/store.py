@@ -98,11 +98,15 @@ _PUT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)"
 
 @frozen
 class _Run:
-    """How the server was run: ``boot`` names the life of the machine's operating system."""
+    """How the server was run: ``boot`` names the life of the machine's operating system.
+
+    ``life`` names that of the journal: as long as nothing is lost.
+    """
 
     durability: str
     boot: str
     clean: bool
+    life: str = ""
 
     def may_have_lost(self, boot: str) -> bool:
         """Tell whether what was answered in that run may be missing now, in this boot."""
@@ -208,6 +212,8 @@ class Store:
         if before is None and (streams or facts):
             raise DamagedError("a fact is missing")
         lost = before is not None and before.may_have_lost(self._run.boot)
+        kept = before.life if before is not None and not lost else ""
+        self._run = evolve(self._run, life=kept or new_epoch())
         if lost:  # Clients may have seen offsets that are not here, and will be given again.
             streams = [evolve(s, row=evolve(s.row, epoch=new_epoch())) for s in streams]
         database.execute("BEGIN IMMEDIATE")
@@ -219,7 +225,7 @@ class Store:
         database.execute("COMMIT")
         if self._run.durability != "commit":
             database.execute("PRAGMA synchronous = NORMAL")
-        return Loaded(streams, facts)
+        return Loaded(self._run.life, streams, facts)
 
     def _note_run(self, *, clean: bool) -> None:
         body = _encode(evolve(self._run, clean=clean))
