@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from twisted_push.engines.journal.store import BOOT_ID
+from twisted_push.engines.journal.runs import BOOT_ID
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 FILES = sorted(p for p in UNITS.iterdir() if p.suffix in {".service", ".socket", ".target"})

@@ -57,11 +57,20 @@ class Life(Bench):
 
     def crashed(self, durability: str | None = None) -> Life:
         """Start anew from what a killed process leaves behind: its files as they are."""
+        left = self.killed()
+        return Life.begin(left, durability=durability or self.durability, clock=self.clock)
+
+    def killed(self) -> str:
+        """End, and give a directory as a killed process leaves it behind."""
         settle()
         copy = new_directory()
         shutil.copytree(self.directory, copy, dirs_exist_ok=True)
         self.stop()
-        return Life.begin(copy, durability=durability or self.durability, clock=self.clock)
+        return copy
+
+    def begun(self, directory: str) -> Life:
+        """Start anew on another directory."""
+        return Life.begin(directory, durability=self.durability, clock=self.clock)
 
     @property
     def file(self) -> Path:

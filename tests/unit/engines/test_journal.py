@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from tests.contract.bench import DAY, START, journal, new_directory, run, settle
 from tests.fakes import FakeEvents
 from tests.unit.engines.support import Life, outcome
-from twisted_push.engines.journal import store
+from twisted_push.engines.journal import runs, store
 from twisted_push.engines.journal.saving import MAX_WAITING, MAX_WAITING_BYTES
 from twisted_push.engines.memory import MemoryEngine
 from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded
@@ -184,7 +184,7 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     life.publish("a", size=10)
     assert stat.S_IMODE(os.stat(life.directory).st_mode) == 0o700
     files = list(Path(life.directory).iterdir())
-    assert len(files) == 4  # The file, what SQLite has beside it, and the lock.
+    assert len(files) == 5  # The file, what SQLite has beside it, the mark and the lock.
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     life.stop()
 
@@ -199,7 +199,7 @@ def reboot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     def start_anew(boot: str) -> None:
         boot_id = tmp_path / "boot_id"
         boot_id.write_text(boot)
-        monkeypatch.setattr(store, "BOOT_ID", boot_id)
+        monkeypatch.setattr(runs, "BOOT_ID", boot_id)
 
     start_anew("first")
     return start_anew

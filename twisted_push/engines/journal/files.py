@@ -7,12 +7,14 @@ import os
 import sqlite3
 from pathlib import Path
 
+from twisted_push.engines.journal.runs import Mark
 from twisted_push.errors import EngineRefused
 
 __all__ = ["Directory"]
 
 FILE = "journal.sqlite"
 LOCK = "journal.lock"
+MARK = "journal.run"
 
 AS_IS = "move the directory away to start without it, or bring back a copy"
 
@@ -53,6 +55,24 @@ class Directory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def mark(self) -> Mark:
+        """What lies beside the file for those that come after."""
+        try:
+            return Mark.read((self._path / MARK).read_bytes())
+        except FileNotFoundError:
+            return Mark()
+
+    @mark.setter
+    def mark(self, mark: Mark) -> None:
+        new = self._path / f"{MARK}.new"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(mark.text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._path / MARK)
+        self._sync()
 
     def create(self, script: str) -> None:
         """Make the file by an SQL script, unless there is one; wholly or not at all.

@@ -69,6 +69,7 @@ class Journal:
         self.waits = durability != "none"
         self.notes = FactNotes()
         self.failing = ""
+        self._directory = directory
         self._store = Store(directory, durability, max_size)
         self._reactor = reactor
         self._worker: Worker | None = None
@@ -93,10 +94,18 @@ class Journal:
         self.notes = FactNotes()
         self._worker = Worker(self._reactor, "journal")
         try:
-            return await self._worker.call(self._store.open)
+            loaded = await self._worker.call(self._store.open)
         except BaseException:
             self._end()
             raise
+        if loaded.loss:
+            _log.warn(
+                "what was answered may be missing in the journal in {directory} ({why}): its"
+                " channels begin a new epoch, and logouts may be forgotten",
+                directory=self._directory,
+                why=loaded.loss,
+            )
+        return loaded
 
     def begin(self, contributors: Sequence[Contributor]) -> None:
         """Write from now on."""
@@ -124,7 +133,7 @@ class Journal:
             _log.error("the journal is closed, and is not complete: {why}", why=self.failing)
         if self._worker.alive:
             try:
-                clean = not self.failing
+                clean = self.waits or not self.failing
                 await self._worker.call(partial(self._store.close, clean=clean))
             except EngineUnavailable as error:
                 _log.error("the journal could not be closed: {why}", why=error)

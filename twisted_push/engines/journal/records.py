@@ -138,12 +138,14 @@ class LoadedStream:
 class Loaded:
     """All that was written; facts with kind, key, value and end, the first to end first.
 
-    ``life`` is another where something may have been lost (see `quiet.Quiet`).
+    ``life`` is another where something may have been lost (see `quiet.Quiet`), and ``loss`` says
+    why, else "".
     """
 
     life: str
     streams: list[LoadedStream]
     facts: list[tuple[Kind, Any, Any, float]]
+    loss: str
 
 
 @frozen

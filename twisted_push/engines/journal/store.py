@@ -7,7 +7,6 @@ damaged file is refused.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,12 +14,10 @@ from contextlib import suppress
 from functools import partial
 from itertools import groupby, repeat
 from operator import itemgetter, truediv
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 
 from twisted_push.engines.journal.files import AS_IS, FILE, Directory
 from twisted_push.engines.journal.records import (
@@ -29,11 +26,19 @@ from twisted_push.engines.journal.records import (
     FactRow,
     Loaded,
     LoadedStream,
-    fact_sum,
     read_fact,
     read_stream,
     stream_body,
 )
+from twisted_push.engines.journal.runs import (
+    RUN,
+    Mark,
+    Note,
+    begin,
+    read_note,
+    write_note,
+)
+from twisted_push.engines.journal.wal import Left, look
 from twisted_push.errors import EngineUnavailable, OutcomeUnknown, Overloaded
 from twisted_push.history import Kept, new_epoch
 
@@ -48,9 +53,6 @@ SCHEMA = 1
 OFFSET_BITS = 40
 OFFSETS = (1 << OFFSET_BITS) - 1
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Linux: random, and another after each start of the machine."""
-
 LAST = 1e11
 """The latest end of a publication (unix seconds): some thousand years from now."""
 
@@ -60,9 +62,6 @@ WAL_LIMIT = 16 * 1024 * 1024
 
 FREE_PAGES = 256
 """Free pages that are kept for what comes next, and most that are given back in one step."""
-
-RUN = 0
-"""The kind of the store's own facts: how the last run ended, and for a moment `ROOM`."""
 
 ROOM = 256 * 1024
 """Bytes that a disk that was full must have again: less would be full again at once."""
@@ -96,35 +95,14 @@ _DROP_ROOM = "DELETE FROM facts WHERE kind = ? AND key = 'room'"
 _PUT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)"
 
 
-@frozen
-class _Run:
-    """How the server was run: ``boot`` names the life of the machine's operating system.
-
-    ``life`` names that of the journal: as long as nothing is lost.
-    """
-
-    durability: str
-    boot: str
-    clean: bool
-    life: str = ""
-
-    def may_have_lost(self, boot: str) -> bool:
-        """Tell whether what was answered in that run may be missing now, in this boot."""
-        if self.clean or self.durability == "commit":
-            return False
-        return self.durability != "write" or not boot or self.boot != boot
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_run = msgspec.msgpack.Decoder(_Run).decode
-
-
 class Store:
     """One file. ``durability`` and ``max_size``: see `Journal`."""
 
     def __init__(self, directory: str, durability: str, max_size: int) -> None:
         self._directory = Directory(directory)
-        self._run = _Run(durability, _boot(), clean=False)
+        self._run = begin(durability)
+        self._note = Note()
+        self._left = Left()
         self._max_pages = max_size // PAGE
         self._database: sqlite3.Connection | None = None
 
@@ -142,11 +120,21 @@ class Store:
         self._directory.lock()
         try:
             self._directory.create(_CREATE)
+            self._look()
             self._connect()
             return self._load()
         except Exception as error:
             self._abandon()
             raise self._refusal(error) from None
+
+    def _look(self) -> None:
+        """See what the last run left, before SQLite tidies up. Raises DamagedError."""
+        runs, boot = self._directory.mark.runs, self._run.boot
+        same_boot = any(boot and run.boot == boot for run in runs)
+        self._left = look(self._directory.file, same_boot=same_boot)
+        risk = not runs or any(run.risk(boot) for run in runs)
+        if self._left.damage and not risk:
+            raise DamagedError(self._left.damage)
 
     def _refusal(self, error: Exception) -> Exception:
         if isinstance(error, EngineUnavailable):
@@ -185,10 +173,10 @@ class Store:
             database.execute(f"PRAGMA max_page_count = {self._max_pages}")
 
     def close(self, *, clean: bool) -> None:
-        """Leave the file; with ``clean`` it has everything. Raises EngineUnavailable."""
+        """Leave the file; with ``clean`` it has all that was answered. Raises EngineUnavailable."""
         try:
             if clean:
-                self._transact(partial(self._note_run, clean=True))
+                self._transact(write_note, self.database, evolve(self._note, clean=True))
         finally:
             self._abandon()
 
@@ -208,29 +196,37 @@ class Store:
             raise DamagedError("its pages do not fit together")
         streams = list(_streams(database))
         facts = [read_fact(row) for row in _facts(database)]
-        before = _last_run(database)
-        if before is None and (streams or facts):
+        last = read_note(database)
+        if last is None and (streams or facts):
             raise DamagedError("a fact is missing")
-        lost = before is not None and before.may_have_lost(self._run.boot)
-        kept = before.life if before is not None and not lost else ""
-        self._run = evolve(self._run, life=kept or new_epoch())
-        if lost:  # Clients may have seen offsets that are not here, and will be given again.
+        # What SQLite passed over in the file beside is not to be met again.
+        database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        loss = self._begin_run(last)
+        if loss:  # Clients may have seen offsets that are not here, and will be given again.
             streams = [evolve(s, row=evolve(s.row, epoch=new_epoch())) for s in streams]
         database.execute("BEGIN IMMEDIATE")
         database.execute(_DROP_ROOM, (RUN,))
-        if lost:
+        if loss:
             rows = (stream_body(each.number, each.row) for each in streams)
             database.executemany(_PUT_STREAM, rows)
-        self._note_run(clean=False)
+        write_note(database, self._note)
         database.execute("COMMIT")
+        self._directory.mark = Mark((self._run,))
         if self._run.durability != "commit":
             database.execute("PRAGMA synchronous = NORMAL")
-        return Loaded(self._run.life, streams, facts)
+        return Loaded(self._note.life, streams, facts, loss)
 
-    def _note_run(self, *, clean: bool) -> None:
-        body = _encode(evolve(self._run, clean=clean))
-        check = fact_sum(RUN, b"", math.inf, body)
-        self.database.execute(_PUT_FACT, (RUN, b"", math.inf, body, check))
+    def _begin_run(self, last: Note | None) -> str:
+        """Have the mark allow for the new run, too; give why something may be lost, or ""."""
+        mark = self._directory.mark
+        loss = mark.loss(last, self._run.boot)
+        if not loss and last is not None and not last.clean and self._left.gone:
+            loss = f"{FILE}-wal is missing"
+        known = last if last is not None and not loss else Note()
+        self._note = Note(self._run.id, known.life or new_epoch())
+        # If all ends here, the file may have its old note. After a loss that must not do.
+        self._directory.mark = Mark((*mark.of(known), self._run))
+        return loss
 
     # --- Writing -----------------------------------------------------------------------------
 
@@ -327,18 +323,6 @@ def _facts(database: sqlite3.Connection) -> Iterator[FactRow]:
     )
 
 
-def _last_run(database: sqlite3.Connection) -> _Run | None:
-    """Give how the last run ended; None for a new file. Raises DamagedError."""
-    query = "SELECT body, sum FROM facts WHERE kind = ? AND key = x''"
-    found = database.execute(query, (RUN,)).fetchone()
-    if found is None:
-        return None
-    body, check = found
-    if fact_sum(RUN, b"", math.inf, body) != check:
-        raise DamagedError("a check sum is wrong")
-    return _decode_run(body)
-
-
 def _places_to_delete(batch: Batch) -> Iterator[tuple[int, int]]:
     """Give ranges of publications, from a place to before another."""
     for number in batch.gone:
@@ -367,11 +351,3 @@ def _pragma(database: sqlite3.Connection, name: str) -> int:
 def _roll_back(database: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):  # SQLite may have done it already.
         database.execute("ROLLBACK")
-
-
-def _boot() -> str:
-    """Give what changes when the machine starts; "" where the system does not tell."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
