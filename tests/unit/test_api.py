@@ -388,6 +388,27 @@ def test_a_batch_whose_engine_fails_in_between(world: World, http: Http) -> None
     assert [reply.get("error", {}).get("code") for reply in replies] == [None, 100, None]
 
 
+@pytest.mark.parametrize(
+    ("error", "executed"),
+    [(Overloaded(), "no"), (NotConnected(), "no"), (OutcomeUnknown(), "unknown")],
+)
+def test_an_item_says_the_same_as_a_request_that_may_be_tried_again(
+    world: World, http: Http, error: Any, executed: str
+) -> None:
+    world.engine.broken["publish"] = error
+    one = {"channel": BROADCAST, "data": 1}
+    alone = http.post("publish", one)
+    assert (alone.status, alone.json["executed"]) == (503, executed)
+    wrong = {"channel": BROADCAST}
+    batch = http.post("batch", {"commands": [{"publish": one}, {"publish": wrong}]})
+    [reply, other] = batch.json["result"]["replies"]
+    assert (batch.status, reply) == (200, alone.json)
+    assert other["error"]["code"] == 107
+    assert "executed" not in other
+    broadcast = http.post("broadcast", {"channels": [BROADCAST, BROADCAST], "data": 1})
+    assert broadcast.json["result"]["responses"] == [alone.json] * 2
+
+
 def test_the_channels_of_a_broadcast_are_begun_together(world: World, http: Http) -> None:
     world.engine.hold.add("publish")
     channels = [str(number) for number in range(TOGETHER + 2)]

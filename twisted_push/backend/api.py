@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from twisted_push.backend.groups import Result
+from twisted_push.backend.groups import Result, unavailable
 from twisted_push.backend.keys import Rates, find_key
 from twisted_push.backend.methods import Methods
 from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown, Overloaded, Refused
@@ -136,11 +136,9 @@ class Api(Resource):
         return _STATUS.get(error.code, 400) if wanted else 200
 
     def _unavailable(self, request: Request, error: EngineUnavailable) -> bytes:
-        executed = "unknown" if isinstance(error, OutcomeUnknown) else "no"
         if isinstance(error, NotConnected | Overloaded | OutcomeUnknown):
             request.setHeader(b"Retry-After", RETRY_AFTER)
-        fault = {"code": 100, "message": "the engine is not available"}
-        return answer_json(request, 503, {"error": fault, "executed": executed})
+        return answer_json(request, 503, unavailable(error))
 
     def _refuse(self, request: Request, status: int, error: Refused) -> bytes:
         return answer_json(request, status, {"error": {"code": error.code, "message": error.text}})

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from twisted_push.errors import EngineUnavailable, Refused
+from twisted_push.errors import EngineUnavailable, OutcomeUnknown, Refused
 from twisted_push.fairness import Pace
 from twisted_push.jsontext import JsonError
 
-__all__ = ["TOGETHER", "Begun", "Result", "as_it_is", "in_groups"]
+__all__ = ["TOGETHER", "Begun", "Result", "as_it_is", "in_groups", "unavailable"]
 
 TOGETHER = 50
 """Most publishes that are begun before the first is answered, so that the engine has them at once.
@@ -34,6 +34,13 @@ _OWN_FAULTS = (JsonError, Refused, EngineUnavailable)
 def as_it_is(result: Result) -> Result:
     """Tell what can be told without a change."""
     return result
+
+
+def unavailable(error: EngineUnavailable) -> Result:
+    """Tell that the engine could not do it, and whether it may have done it all the same."""
+    executed = "unknown" if isinstance(error, OutcomeUnknown) else "no"
+    fault = {"code": 100, "message": "the engine is not available"}
+    return {"error": fault, "executed": executed}
 
 
 async def in_groups(
@@ -70,8 +77,8 @@ def _begun(begin: Callable[[_T], Begun], item: _T) -> Begun:
 
 
 def _fault(error: Exception) -> Result:
-    if isinstance(error, JsonError):
+    if isinstance(error, EngineUnavailable):
+        return unavailable(error)
+    if not isinstance(error, Refused):
         error = Refused(107, f"bad request: {error}")
-    elif not isinstance(error, Refused):
-        error = Refused(100)
     return {"error": {"code": error.code, "message": error.text}}
