@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -553,12 +554,98 @@ def test_a_disk_that_does_not_answer_turns_the_engine_red() -> None:
         run(life.publishing("b"))
     with pytest.raises(OutcomeUnknown):
         run(life.engine.grant_forget("u"))
+    [failure] = waiting
+    assert isinstance(failure, Failure)
+    assert failure.check(OutcomeUnknown)
     other.execute("ROLLBACK")
     other.close()
     settle()
-    assert not isinstance(waiting[0], Failure)
     assert life.events.told == [("state", False), ("state", True)]
     life.publish("b", size=10)
+    life.stop()
+
+
+@pytest.mark.parametrize("fault", [None, Overloaded("full"), OutcomeUnknown("broken")])
+def test_nobody_waits_for_a_disk_that_does_not_answer(
+    fault: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes at last takes effect, in its order; what it was not given never does."""
+    life = Life.begin()
+    run(life.engine.subscribe("a"))
+    answer = Event()
+    write = store.Store.write
+
+    def slow(self: store.Store, batch: Any) -> bool:
+        assert answer.wait(30.0)
+        if fault is not None:
+            raise fault
+        return write(self, batch)
+
+    def put_out(data: bytes, *given: Any, **options: Any) -> list[object]:
+        publication = Publication("a", data)
+        return outcome(life.engine.publish(publication, PublishOptions(*given, **options)))
+
+    def faults(*asked: list[object]) -> list[type[BaseException] | None]:
+        return [each.type if isinstance(each, Failure) else None for [each] in asked]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Store, "write", slow)
+        taken = [put_out(b"1", 10, 600.0, idempotency_key="k")]
+        left_out = [put_out(b"2", 10, 600.0), outcome(life.engine.history_remove("a"))]
+        unkept = put_out(b"3")
+        revoked = outcome(life.engine.revoke_token(b"gone", START + DAY))
+        granted = outcome(life.engine.grant_put(b"t", life.grant(), START + DAY))
+        life.clock.advance(9.0)
+        assert not any((*taken, *left_out, unkept, revoked, granted))
+        life.clock.advance(1.0)
+        assert faults(*taken) == [OutcomeUnknown]
+        assert faults(*left_out) == [Overloaded, Overloaded]
+        assert faults(unkept, granted) == [None, None]  # Clients go on.
+        assert faults(revoked) == [OutcomeUnknown]
+        assert not life.put(b"gone", life.grant())  # It is in effect.
+        assert [p.data for p in life.events.publications] == [b"3"]
+        assert life.kept("a") == []
+        answer.set()
+        settle()
+    life.later(2.0)
+    assert life.events.told[-1] == ("state", True)
+    there = [] if fault is not None else [b"1"]
+    assert [p.data for p in life.events.publications] == [b"3", *there]
+    assert [data for _, data in life.kept("a")] == there
+    again = life.put_out("a", b"1", ttl=600.0, idempotency_key="k")
+    assert again.duplicate is (fault is None)
+    assert again.position is not None
+    assert again.position.offset == 1
+    life = life.crashed()
+    assert life.kept("a") == [(1, b"1")]
+    assert not life.put(b"gone", life.grant())
+    life.stop()
+
+
+def test_what_is_not_kept_goes_out_of_a_batch_that_gets_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    life = Life.begin()
+    run(life.engine.subscribe("a"))
+    answers = Semaphore(0)
+    write = store.Store.write
+
+    def slow(self: store.Store, batch: Any) -> bool:
+        assert answers.acquire(timeout=30.0)
+        return write(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Store, "write", slow)
+        first = life.publishing("b")
+        kept, unkept = (outcome(life.publishing("a", b"%d" % n, size=n)) for n in (1, 0))
+        answers.release()
+        run(first)  # The others are in the next batch.
+        life.clock.advance(10.0)
+        assert [isinstance(each, Failure) for [each] in (kept, unkept)] == [True, False]
+        assert [p.data for p in life.events.publications] == [b"0"]
+        answers.release(10)
+        settle()
+    assert [p.data for p in life.events.publications] == [b"0", b"1"]
     life.stop()
 
 

@@ -49,6 +49,9 @@ class Contributor(Protocol):
     def failed(self, error: EngineUnavailable) -> None:
         """What was taken is not written; with OutcomeUnknown it may be."""
 
+    def late(self, error: OutcomeUnknown) -> None:
+        """It may be long until the outcome is told: nobody is to wait for it any more."""
+
 
 class Journal:
     """The journal of one engine, in a directory of its own.
@@ -80,6 +83,7 @@ class Journal:
         self._stuck: IDelayedCall | None = None
         self._tidy = False
         self._waiting: list[Deferred[None]] = []
+        self._taken: list[Deferred[None]] = []
         self._turns: list[Deferred[None]] = []
         self._retry: IDelayedCall | None = None
 
@@ -201,25 +205,23 @@ class Journal:
         """Write a batch; with ``probe`` see whether there is room for more, too."""
         batch = Batch(tidy=self._tidy, probe=probe)
         self._tidy = False
-        self._stuck = self._clock.callLater(STUCK, self._fail, "the disk does not answer")
-        waiting, self._waiting = self._waiting, []
+        self._stuck = self._clock.callLater(STUCK, self._late)
+        self._taken, self._waiting = self._waiting, []
         try:
             for contributor in self._contributors:
                 contributor.take(batch)
         except Exception:
-            self._failed(Failure(), waiting)
+            self._failed(Failure())
             return
         if batch.empty or self._worker is None:
-            self._done(False, waiting)
+            self._done(False)
             return
         writing: Deferred[Any] = self._worker.call(self._store.write, batch)
-        writing.addCallbacks(
-            self._done, self._failed, callbackArgs=(waiting,), errbackArgs=(waiting,)
-        )
+        writing.addCallbacks(self._done, self._failed)
         writing.addErrback(lambda failure: _log.failure("the journal failed", failure))
         writing.addCallback(lambda _: self.poke())
 
-    def _done(self, more: bool, waiting: list[Deferred[None]]) -> None:
+    def _done(self, more: bool) -> None:
         try:
             self._tidy = self._tidy or more
             if self.failing:
@@ -227,12 +229,13 @@ class Journal:
                 self._tell(True, "the journal is written again")
             for contributor in self._contributors:
                 contributor.done()
-            for each in waiting:
+            written, self._taken = self._taken, []
+            for each in written:
                 each.callback(None)
         finally:
             self._turn()
 
-    def _failed(self, failure: Failure, waiting: list[Deferred[None]]) -> None:
+    def _failed(self, failure: Failure) -> None:
         try:
             error = failure.value
             if not isinstance(error, EngineUnavailable):
@@ -242,11 +245,22 @@ class Journal:
             self._fail(str(error))
             for contributor in self._contributors:
                 contributor.failed(error)
-            waiting, self._waiting = [*waiting, *self._waiting], []
-            for each in waiting:
-                each.errback(OutcomeUnknown(f"the journal cannot be written: {error}"))
+            self._give_up(str(error))
         finally:
             self._turn()
+
+    def _late(self) -> None:
+        """Have nobody wait for a disk that does not answer. What it writes at last counts."""
+        why = "the disk does not answer"
+        self._fail(why)
+        for contributor in self._contributors:
+            contributor.late(OutcomeUnknown(why))
+        self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        waiting, self._taken, self._waiting = [*self._taken, *self._waiting], [], []
+        for each in waiting:
+            each.errback(OutcomeUnknown(f"the journal cannot be written: {why}"))
 
     def _turn(self) -> None:
         stuck, self._stuck = self._stuck, None

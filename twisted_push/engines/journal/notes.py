@@ -6,7 +6,7 @@ from itertools import islice
 
 from twisted_push.engines.facts import Kind
 from twisted_push.engines.journal.records import Batch, FactKey, FactRow, fact_key, fact_row
-from twisted_push.errors import EngineUnavailable
+from twisted_push.errors import EngineUnavailable, OutcomeUnknown
 
 __all__ = ["FactNotes"]
 
@@ -73,3 +73,6 @@ class FactNotes:
             if key not in self._noted:
                 self._over[key] = None
         self.done()
+
+    def late(self, error: OutcomeUnknown) -> None:
+        pass

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -80,16 +80,29 @@ class _Saved:
 
 @define(eq=False)
 class _Waiting:
-    """A publish or a removal that waits for the disk, and how many bytes it holds."""
+    """A publish or a removal that waits for the disk, and how many bytes it holds.
+
+    ``asked`` is who waits for it, None once that is answered.
+    """
 
     what: Placing | Removal
     size: int = 0
     fault: Failure | None = None
-    answered: Deferred[Any] = field(factory=Deferred)
+    asked: Deferred[Any] | None = None
 
     @property
     def name(self) -> str:
         return self.what.publication.channel if isinstance(self.what, Placing) else self.what.name
+
+    @property
+    def leaves_trace(self) -> bool:
+        return isinstance(self.what, Removal) or self.what.leaves_trace
+
+    def answer(self, found: object) -> None:
+        """Answer, unless that is done; a Failure makes it fail."""
+        asked, self.asked = self.asked, None
+        if asked is not None:
+            asked.callback(found)
 
 
 @define(eq=False)
@@ -175,11 +188,12 @@ class Saving:
     def _wait(self, waiting: _Waiting) -> Deferred[Any]:
         if len(self._queue) >= MAX_WAITING or self._bytes + waiting.size > MAX_WAITING_BYTES:
             return fail(Overloaded("too many publications wait for the disk"))
+        asked = waiting.asked = Deferred()
         self._queue.append(waiting)
         self._bytes += waiting.size
         self._in_channel[waiting.name] += 1
         self._journal.poke()
-        return waiting.answered
+        return asked
 
     # --- Streams by themselves (`Watcher`) ---------------------------------------------------
 
@@ -287,7 +301,7 @@ class Saving:
         """Apply what was planned, and answer."""
         self._leave(waiting)
         if waiting.fault is not None:
-            waiting.answered.errback(waiting.fault)
+            waiting.answer(waiting.fault)
             return
         try:
             if isinstance(waiting.what, Removal):
@@ -296,9 +310,9 @@ class Saving:
             else:
                 answer = self._streams.apply(waiting.what, self._announce)
         except Exception:
-            waiting.answered.errback(Failure())
+            waiting.answer(Failure())
         else:
-            waiting.answered.callback(answer)
+            waiting.answer(answer)
 
     def failed(self, error: EngineUnavailable) -> None:
         unknown = isinstance(error, OutcomeUnknown)
@@ -319,14 +333,25 @@ class Saving:
 
     def _give_up(self, waiting: _Waiting, error: EngineUnavailable) -> None:
         """Refuse what cannot be written; what leaves no trace goes out."""
-        placing = waiting.what
-        if isinstance(placing, Placing) and not placing.leaves_trace:
+        if not waiting.leaves_trace:
             self._finish(waiting)
             return
         self._leave(waiting)
-        if isinstance(placing, Placing) and placing.key is not None:
-            self._journal.notes.drop(Kind.ANSWER, placing.key)
-        waiting.answered.errback(type(error)(*error.args))
+        if isinstance(waiting.what, Placing) and waiting.what.key is not None:
+            self._journal.notes.drop(Kind.ANSWER, waiting.what.key)
+        waiting.answer(Failure(type(error)(*error.args)))
+
+    def late(self, error: OutcomeUnknown) -> None:
+        queue, taken = list(self._queue), self._taken
+        self._queue.clear()
+        self._taken = [waiting for waiting in taken if waiting.leaves_trace]
+        for waiting in taken:
+            if waiting.leaves_trace:
+                waiting.answer(Failure(OutcomeUnknown(*error.args)))
+            else:
+                self._finish(waiting)
+        for waiting in queue:
+            self._give_up(waiting, Overloaded(*error.args))
 
     def _leave(self, waiting: _Waiting) -> None:
         self._bytes -= waiting.size
