@@ -2,9 +2,10 @@
 
 A view is what one client sees of one channel. It begins at a position, and is unbroken until the
 client is told that something may be missing (``recovered`` is not true). Within an unbroken stretch
-each offset has to come once, in order, and what has one place has the same data for everybody. So
-two things remain for the end: each unbroken stretch reaches the top of the channel, and the top is
-as many as were acknowledged.
+each offset has to come once, in order, and what has one place has the same data for everybody. It
+may only be broken where the channel does not keep what the client missed. So two things remain for
+the end: each unbroken stretch reaches the top of the channel, and the top is as many as were
+acknowledged.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class View:
             self._violates("not recovered", "recovered what never began")
             before = position
         self.judge.counts["recoveries"] += 1
-        if position.epoch != before.epoch:
+        # Before the first publication nothing depends on it.
+        if before.offset and position.epoch != before.epoch:
             self._violates("another epoch", f"recovered from {before} to {position}")
         self.position = Position(before.offset, position.epoch)
         for offset, text in publications:
@@ -120,11 +122,13 @@ class Judge:
     """Is told all that is sent, acknowledged and seen.
 
     ``keeps`` is whether the server is to lose nothing that it acknowledged. Else it may lose what
-    was published before a crash, and has to begin a new epoch then.
+    was published before a crash, and has to begin a new epoch then. A client that missed up to
+    ``most`` publications has to be given them.
     """
 
-    def __init__(self, *, keeps: bool) -> None:
+    def __init__(self, *, keeps: bool, most: int) -> None:
         self.keeps = keeps
+        self.most = most
         self.counts: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
         self.examples: list[str] = []
@@ -157,11 +161,15 @@ class Judge:
     def told(self, before: Position | None, after: Position, view: View) -> None:
         """A client was told that something may be missing."""
         self.counts["told"] += 1
-        if before is not None and before.epoch != after.epoch:
+        if before is None:
+            return
+        what = f"{view.client} in {view.channel}: {before} became {after}"
+        if before.epoch != after.epoch:
             self.counts["told of another epoch"] += 1
             if self.keeps:
-                what = f"{view.client} in {view.channel}: {before} became {after}"
                 self.violates("another epoch", what)
+        elif 0 <= after.offset - before.offset <= self.most:
+            self.violates("told in vain", what)
 
     def found(self, channel: str, position: Position, text: str, *, seen: bool) -> None:
         """A text is at a place."""

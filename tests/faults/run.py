@@ -172,7 +172,7 @@ class _Run:
         self._cms = cms
         self._times = _Times()
         self._random = Random(random.random())
-        self._judge = judge = Judge(keeps=plan.keeps)
+        self._judge = judge = Judge(keeps=plan.keeps, most=plan.history_size)
         self._crowd = Crowd(
             server.websocket_url,
             judge,

@@ -12,6 +12,7 @@ from tests.faults.judge import Final, Judge, Position, View
 
 EPOCH = "e1"
 NEXT_EPOCH = "e2"
+MOST = 2
 
 
 def at(offset: int, epoch: str = EPOCH) -> Position:
@@ -34,7 +35,7 @@ def watching(judge: Judge, name: str = "c") -> View:
 
 
 def test_who_sees_everything_in_order_is_well_served() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 4)
     view = watching(judge)
     view.saw(1, "t1")
@@ -49,7 +50,7 @@ def test_who_sees_everything_in_order_is_well_served() -> None:
 
 
 def test_who_is_told_begins_a_new_stretch() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 5)
     view = watching(judge)
     view.saw(1, "t1")
@@ -62,7 +63,7 @@ def test_who_is_told_begins_a_new_stretch() -> None:
 
 
 def test_a_publication_that_was_not_acknowledged_may_be_there_or_not() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 1)
     judge.sent("a", "there")
     judge.sent("a", "not there")
@@ -147,6 +148,17 @@ def forgotten(judge: Judge, view: View) -> None:
     view.told(at(0, NEXT_EPOCH))
 
 
+def told_in_vain(judge: Judge, view: View) -> None:
+    for offset in (1, 2):
+        view.saw(offset, f"t{offset}")
+    view.told(at(4))
+
+
+def told_in_vain_of_nothing(judge: Judge, view: View) -> None:
+    everything(view)
+    view.told(at(4))
+
+
 def began_again(judge: Judge, view: View) -> None:
     everything(view)
     view.began(at(4))
@@ -179,13 +191,15 @@ def everything(view: View) -> None:
         (published_twice, "published twice"),
         (silent_epoch, "another epoch"),
         (forgotten, "another epoch"),
+        (told_in_vain, "told in vain"),
+        (told_in_vain_of_nothing, "told in vain"),
         (began_again, "not recovered"),
         (early, "early"),
     ],
     ids=lambda each: each.__name__ if callable(each) else "",
 )
 def test_what_is_planted_is_found(plant: Callable[[Judge, View], None], kind: str) -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 4)
     plant(judge, watching(judge))
     judge.end(finals)
@@ -194,7 +208,7 @@ def test_what_is_planted_is_found(plant: Callable[[Judge, View], None], kind: st
 
 
 def test_a_server_that_forgets_what_it_acknowledged_is_found() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     channel_of(judge, 4)
     everything(watching(judge))
     judge.end({"a": Final(at(3), {3: "t3"})})
@@ -202,7 +216,7 @@ def test_a_server_that_forgets_what_it_acknowledged_is_found() -> None:
 
 
 def test_a_server_that_acknowledges_another_place_is_found() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 4)
     everything(watching(judge))
     judge.sent("a", "t5")
@@ -212,7 +226,7 @@ def test_a_server_that_acknowledges_another_place_is_found() -> None:
 
 
 def test_what_is_kept_is_what_was_seen() -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     channel_of(judge, 4)
     everything(watching(judge))
     judge.end({"a": Final(at(4), {3: "t2", 4: "nobody's"})})
@@ -220,11 +234,20 @@ def test_what_is_kept_is_what_was_seen() -> None:
     assert judge.violations["phantom"] == 1
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_before_the_first_publication_the_epoch_may_be_another(keeps: bool) -> None:
+    judge = Judge(keeps=keeps, most=MOST)
+    view = watching(judge)
+    view.recovered(at(0, NEXT_EPOCH), [])
+    judge.end({"a": Final(at(0, NEXT_EPOCH), {})})
+    assert judge.violations == {}
+
+
 # --- Where a crash may lose something --------------------------------------------------------
 
 
 def test_a_loss_that_is_told_with_another_epoch_is_none() -> None:
-    judge = Judge(keeps=False)
+    judge = Judge(keeps=False, most=MOST)
     channel_of(judge, 4)
     view = watching(judge)
     everything(view)
@@ -238,7 +261,7 @@ def test_a_loss_that_is_told_with_another_epoch_is_none() -> None:
 
 
 def test_one_that_was_lost_may_be_published_again_in_the_next_epoch() -> None:
-    judge = Judge(keeps=False)
+    judge = Judge(keeps=False, most=MOST)
     channel_of(judge, 4)
     view = watching(judge)
     everything(view)
@@ -250,7 +273,7 @@ def test_one_that_was_lost_may_be_published_again_in_the_next_epoch() -> None:
 
 def test_an_offset_that_is_given_twice_in_one_epoch_is_found() -> None:
     """The crash took the fourth back, the epoch is the same, and the next one is at its place."""
-    judge = Judge(keeps=False)
+    judge = Judge(keeps=False, most=MOST)
     channel_of(judge, 4)
     seen, late = watching(judge), watching(judge, "late")
     everything(seen)
@@ -265,7 +288,7 @@ def test_an_offset_that_is_given_twice_in_one_epoch_is_found() -> None:
 
 
 def test_a_position_that_goes_back_in_one_epoch_is_found() -> None:
-    judge = Judge(keeps=False)
+    judge = Judge(keeps=False, most=MOST)
     channel_of(judge, 4)
     view = watching(judge)
     everything(view)
@@ -275,7 +298,7 @@ def test_a_position_that_goes_back_in_one_epoch_is_found() -> None:
 
 
 def test_one_that_is_published_twice_in_one_epoch_is_found() -> None:
-    judge = Judge(keeps=False)
+    judge = Judge(keeps=False, most=MOST)
     finals = channel_of(judge, 4)
     view = watching(judge)
     everything(view)
@@ -289,7 +312,7 @@ def test_one_that_is_published_twice_in_one_epoch_is_found() -> None:
 
 @given(st.permutations(range(1, 7)), st.integers(1, 6))
 def test_any_other_order_is_found(order: list[int], count: int) -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 6)
     view = watching(judge)
     for offset in order[:count]:
@@ -300,7 +323,7 @@ def test_any_other_order_is_found(order: list[int], count: int) -> None:
 
 @given(st.lists(st.integers(1, 6), min_size=6, max_size=9))
 def test_anything_but_each_once_is_found(order: list[int]) -> None:
-    judge = Judge(keeps=True)
+    judge = Judge(keeps=True, most=MOST)
     finals = channel_of(judge, 6)
     view = watching(judge)
     for offset in order:
