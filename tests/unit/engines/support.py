@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.contract.bench import START, Bench, journal, new_directory, run, settle, start
+from twisted_push.engines.journal.records import Batch
+from twisted_push.engines.journal.store import Store
 from twisted_push.engines.memory import MemoryEngine
+from twisted_push.errors import OutcomeUnknown, Overloaded
 from twisted_push.model import Publication, Published, PublishOptions
 
-__all__ = ["Life", "outcome"]
+__all__ = ["Life", "failing_writes", "left_behind", "outcome"]
+
+
+@contextmanager
+def failing_writes(fault: str) -> Iterator[None]:
+    """Have no batch be written, or none be known to be."""
+    write = Store.write
+
+    def fail(store: Store, batch: Batch) -> bool:
+        if fault == "not done":
+            raise Overloaded(fault)
+        if fault == "unknown, done":
+            write(store, batch)
+        raise OutcomeUnknown(fault)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Store, "write", fail)
+        yield
+        settle()
+
+
+def left_behind(directory: str) -> str:
+    """Give a directory as a process that is killed now leaves it behind."""
+    settle()
+    copy = new_directory()
+    shutil.copytree(directory, copy, dirs_exist_ok=True)
+    return copy
 
 
 class Life(Bench):
@@ -62,9 +94,7 @@ class Life(Bench):
 
     def killed(self) -> str:
         """End, and give a directory as a killed process leaves it behind."""
-        settle()
-        copy = new_directory()
-        shutil.copytree(self.directory, copy, dirs_exist_ok=True)
+        copy = left_behind(self.directory)
         self.stop()
         return copy
 

@@ -6,7 +6,7 @@ The model is the memory engine without a journal, which lives through everything
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,12 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.task import Clock
 
 from tests.contract.bench import START, Bench, clean_up, run, settle, start
-from tests.unit.engines.support import Life
+from tests.unit.engines.support import Life, failing_writes
 from twisted_push.engines.journal import saving
-from twisted_push.engines.journal.records import Batch
-from twisted_push.engines.journal.store import Store
 from twisted_push.engines.memory import MemoryEngine
-from twisted_push.errors import EngineUnavailable, OutcomeUnknown, Overloaded
+from twisted_push.errors import EngineUnavailable, OutcomeUnknown
 from twisted_push.model import (
     ChannelGrant,
     ChannelOverlay,
@@ -57,24 +55,6 @@ def _little_at_a_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(saving, "HOUSEKEEPING", 1)
         yield
-
-
-@contextmanager
-def failing_writes(fault: str) -> Iterator[None]:
-    """Have no batch be written, or none be known to be."""
-    write = Store.write
-
-    def fail(store: Store, batch: Batch) -> bool:
-        if fault == "not done":
-            raise Overloaded(fault)
-        if fault == "unknown, done":
-            write(store, batch)
-        raise OutcomeUnknown(fault)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Store, "write", fail)
-        yield
-        settle()
 
 
 class Crashes(RuleBasedStateMachine):

@@ -168,6 +168,7 @@ class World:
 
     cms_class: type[MemoryCms] = MemoryCms
     make_clock: Callable[[], Clock] = staticmethod(clock_at)
+    make_engine: Callable[[Clock], MemoryEngine] = staticmethod(MemoryEngine)
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class World:
         **site: Any,
     ) -> None:
         self.clock: Clock = self.make_clock()
-        self.memory = MemoryEngine(self.clock)
+        self.memory = self.make_engine(self.clock)
         self.engine = SlowEngine(self.memory)
         self.stats = SiteStats()
         self.cms = self.cms_class()
