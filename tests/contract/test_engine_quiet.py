@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,18 +90,6 @@ def test_the_epoch_of_another_engine_proves_nothing() -> None:
 
 def test_a_good_epoch_is_younger_than_the_life_of_a_stream_by_hours() -> None:
     assert 2 * QUIET_PERIOD + 4 * 3600.0 < STREAM_LIFE
-
-
-@pytest.mark.parametrize("name", sorted(ENGINES))
-def test_nothing_is_kept_of_channels_that_were_only_asked_for(name: str) -> None:
-    bench = start(ENGINES[name])
-    for number in range(1000):
-        bench.since(f"c{number}")
-        bench.history(f"c{number}")
-    pass_time(bench, 31.0)
-    engine: Any = bench.engine
-    assert not engine._streams.channels
-    run(bench.engine.stop())
 
 
 @given(st.data())

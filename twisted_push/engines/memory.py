@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -62,6 +62,7 @@ class MemoryEngine:
         self._presence = PresenceTable()
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
+        self._slice: IDelayedCall | None = None
         self._running = False
         self._empty(Quiet())
 
@@ -111,6 +112,9 @@ class MemoryEngine:
         self._events = None
         if self._sweeping.running:
             self._sweeping.stop()
+        if self._slice is not None:
+            self._slice.cancel()
+            self._slice = None
         if self._journal is None:
             return succeed(None)
         return Deferred.fromCoroutine(self._journal.close())
@@ -305,10 +309,18 @@ class MemoryEngine:
         return written.addCallback(lambda _: answer)
 
     def _sweep(self) -> None:
+        if self._slice is not None:
+            return  # It is still at it.
         now = self._clock.seconds()
         self._rights.expire(now)
         self._contents.expire(now)
-        self._streams.expire(now, self._subscribed.__contains__)
+        self._sweep_on(self._streams.expire(now, self._subscribed.__contains__))
+
+    def _sweep_on(self, slices: Iterator[None]) -> None:
+        self._slice = None
+        for _ in slices:
+            self._slice = self._clock.callLater(0, self._sweep_on, slices)
+            return
         if self._journal is not None:
             self._journal.tidy()
 

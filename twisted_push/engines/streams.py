@@ -6,7 +6,7 @@ shows in no stream, so that it can be written down in between; one plan builds o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
@@ -52,6 +52,9 @@ Source: the client protocol's specification, section 6.
 
 MAX_ANSWERS = 1_000_000
 """Most idempotency keys that are known at a time."""
+
+SLICE = 2_000
+"""Streams that are looked at in one turn of the reactor: about a millisecond."""
 
 Announce: TypeAlias = Callable[[Publication], int]
 """Delivers a publication to the clients here, and gives their number."""
@@ -301,19 +304,28 @@ class Streams:
 
     # --- Time --------------------------------------------------------------------------------
 
-    def expire(self, now: float, in_use: Callable[[str], bool]) -> None:
-        """Let go of what is over its time; streams ``in_use`` keep their position."""
+    def expire(self, now: float, in_use: Callable[[str], bool]) -> Iterator[None]:
+        """Let go of what is over its time; streams ``in_use`` keep their position.
+
+        There may be very many: between two slices of them others can have their turn.
+        """
         for key in self.answers.expire(now):
             self._recipients.pop(key, None)
-        for channel in self.channels.values():
-            channel.stream.trim(now)
-            if self.watcher is not None and self.lasts(channel, now):
-                self.watcher.touched(channel)
-        for channel in [c for c in self.channels.values() if self._is_over(c, now)]:
-            if not in_use(channel.name):
-                del self.channels[channel.name]
-                if self.watcher is not None:
-                    self.watcher.gone(channel)
+        channels = list(self.channels.values())
+        for start in range(0, len(channels), SLICE):
+            if start:
+                yield
+            for channel in channels[start : start + SLICE]:
+                self._expire(channel, now, in_use)
+
+    def _expire(self, channel: Channel, now: float, in_use: Callable[[str], bool]) -> None:
+        channel.stream.trim(now)
+        if self.watcher is not None and self.lasts(channel, now):
+            self.watcher.touched(channel)
+        if self._is_over(channel, now) and not in_use(channel.name):
+            del self.channels[channel.name]
+            if self.watcher is not None:
+                self.watcher.gone(channel)
 
     def lasts(self, channel: Channel, now: float) -> bool:
         """Tell whether a stream is kept when nobody uses it: its epoch does not say it all.
