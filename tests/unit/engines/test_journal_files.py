@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.contract.bench import DAY, START, new_directory, run
 from tests.unit.engines.support import Life
+from twisted_push.engines.journal.store import Store
 from twisted_push.errors import EngineRefused
 from twisted_push.model import Grant
 
@@ -136,6 +139,22 @@ def test_a_place_where_no_directory_can_be_made(nobody: Path) -> None:
         assert "ermission denied" in refusal(nobody / "state")
     finally:
         nobody.chmod(0o700)
+
+
+@pytest.mark.parametrize(("free", "why"), [(40_000, "disk is full"), (10**9, "disk I/O error")])
+def test_a_full_disk_is_called_so(
+    used: Life, free: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says something else where it cannot make what it needs beside the file."""
+
+    def connect(self: Store) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    monkeypatch.setattr(Store, "_connect", connect)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert why in refusal(used.directory)
 
 
 def test_a_damaged_file_is_not_shown_to_the_operator(used: Life) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -15,6 +16,9 @@ __all__ = ["Directory"]
 FILE = "journal.sqlite"
 LOCK = "journal.lock"
 MARK = "journal.run"
+
+START_ROOM = 64 * 1024
+"""Bytes without which SQLite cannot open a file: it makes another one beside, of half that size."""
 
 AS_IS = "move the directory away to start without it, or bring back a copy"
 
@@ -30,6 +34,11 @@ class Directory:
     def file(self) -> Path:
         """The SQLite file."""
         return self._path / FILE
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room on the disk for what a start needs."""
+        return shutil.disk_usage(self._path).free < START_ROOM
 
     def refusal(self, why: str) -> EngineRefused:
         """Give the error with a line for the operator."""

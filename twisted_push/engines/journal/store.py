@@ -142,7 +142,10 @@ class Store:
         if isinstance(error, OSError):
             return self._directory.refusal(error.strerror or type(error).__name__)
         if isinstance(error, sqlite3.Error):
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            code = error.sqlite_errorcode & 0xFF
+            if code == sqlite3.SQLITE_IOERR and self._directory.is_full:
+                return self._directory.refusal("the disk is full")
+            if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 return self._directory.refusal(str(error))
         elif not isinstance(error, DamagedError | ValueError | TypeError | OverflowError):
             return error
