@@ -50,7 +50,6 @@ FAILED_TIMEOUT = 0.5
 Accept = Callable[[Node, ITransport], Receiver]
 """Makes the session of a new connection."""
 
-
 _CLOSE = b"\x88"
 
 
