@@ -140,7 +140,9 @@ class Entrance:
             self._lines.left_alone(self._about, lambda: self.left_alone_for)
         self._next()
         wait = max(self.left_alone_for, pause)
-        return self._spread(wait) if wait else None
+        if wait and turn.question.asker:  # The server itself comes back alone.
+            wait = self._spread(wait)
+        return wait or None
 
     def abandoned(self, turn: Turn) -> None:
         """Give a turn back: nothing can be said of the CMS."""
