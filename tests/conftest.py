@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import pytest_twisted
+from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall, ReactorBase
 
 FlushLoggedErrors = Callable[..., list[Failure]]
+
+# A machine that does other work is slow. And what fails is to fail again, for everybody: new
+# examples are for those who look for faults, with --hypothesis-profile=explore.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 
 @implementer(ILogObserver)

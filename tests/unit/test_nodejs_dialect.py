@@ -630,7 +630,8 @@ async def test_others_are_told_once_however_often_one_joins(make_world: Worlds) 
     assert alice.acks == dict.fromkeys((1, 2, 3), SUCCESS)
     assert len(bob.received("content")) == 1
     await world.node.backend.unsubscribe(Target(user="2"), "content")
-    alice.join("content", "t1")
+    await register(world, "content", "t3")
+    alice.join("content", "t3")
     assert len(bob.received("content")) == 2
 
 

@@ -51,7 +51,7 @@ class Door:
         self.config = config
         self.closed = ""
         self._host = ""
-        self._book = nodes[0].context.book
+        self._nodes = nodes
 
     @property
     def connections(self) -> int:
@@ -124,7 +124,7 @@ class Door:
             with suppress(Turned):
                 node = self._node_for(_host(request))
         site = node.context.name if node else "-"
-        self._book.tell(
+        self._nodes[0].context.book.tell(
             _log,
             "info",
             f"{site}: connection refused: {turned.status} {turned.reason}",

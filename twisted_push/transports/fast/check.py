@@ -38,7 +38,7 @@ AUTOBAHN = frozenset(
         *("onOpen", "onPing", "onPong"),
         *("dropConnection", "processData", "sendCloseFrame", "sendData"),
         # These are called, or read.
-        *("_dataReceived", "_parseExtensionsHeader", "sendClose", "succeedHandshake"),
+        *("_dataReceived", "_parseExtensionsHeader", "sendClose", "sendPong", "succeedHandshake"),
         *("CONFIG_ATTRS", "SEND_STATE_GROUND", "STATE_CLOSED", "STATE_CONNECTING", "STATE_OPEN"),
         *("_perMessageCompress", "_wskey", "current_frame", "data", "failedByMe"),
         *("inside_message", "maxMessagePayloadSize", "message_data", "message_is_binary", "state"),
