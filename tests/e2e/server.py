@@ -30,9 +30,11 @@ PATIENCE = 15.0
 
 SERVE = "import sys; from twisted_push.cli import main; sys.exit(main(sys.argv[1:]))"
 TWISTD = "from twisted.scripts.twistd import run; run()"
-# Runs the command in its arguments, and has the kernel end it when this process ends.
+# Runs the command in its arguments, and has the kernel end it when this process ends. A shell that
+# runs the tests in the background has them, and what they run, ignore SIGINT.
 _BOUND = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
 )
 
