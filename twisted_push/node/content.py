@@ -323,7 +323,7 @@ class Content:
         try:
             await self._publish(channel, data, extra=extra, skip_history=True)
         except EngineUnavailable as error:
-            _log.warn("{site}: the engine failed: {why}", site=self._context.name, why=error)
+            self._context.engine_failed(error)
 
     def _until(self, ttl: float | None = None) -> float:
         """Give the time at which a token is over. Raises Refused(107) if the site allows less."""

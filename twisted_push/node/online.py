@@ -43,10 +43,9 @@ class _Said:
 
 @define(eq=False)
 class _User:
-    """A user who is online: their clients, who may see it, and what the CMS said of that last."""
+    """A user who is online: their clients, and what the CMS said last of who may see it."""
 
     sessions: set[Session] = field(factory=set)
-    seen_by: frozenset[str] = frozenset()
     said: _Said = _Said((float("-inf"), _BY_GRANT), frozenset())
 
 
@@ -112,9 +111,9 @@ class Online:
 
     def _take(self, user: str, online: _User, *said: _Said | None) -> None:
         """Let those see a user of whom the CMS said so last."""
-        online.said = max((*filter(None, said), online.said), key=lambda each: each.at)
-        before, after = online.seen_by, online.said.users - {user, ""}
-        online.seen_by = after
+        newest = max((*filter(None, said), online.said), key=lambda each: each.at)
+        before, after = online.said.users, newest.users - {user, ""}
+        online.said = _Said(newest.at, after)
         self._hide(user, before - after)
         self._show(user, after - before)
 
@@ -172,7 +171,7 @@ class Online:
         """Do what is due: users whose grace is over are offline."""
         gone = {user: self._users.pop(user) for user in self._leaving.due(now)}
         for user, online in gone.items():
-            self._hide(user, online.seen_by)
+            self._hide(user, online.said.users)
             self._report(user, False)
         gate = self._context.gate
         gate.hook.tick(now)

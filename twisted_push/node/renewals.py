@@ -254,7 +254,7 @@ class Renewals:
             but_for = taken(session, grant.issued_at)
             await self._channels.regrant(session, old, grant, but_for)
         except EngineUnavailable as error:
-            _log.warn("{site}: {why}", site=self._context.name, why=error)
+            self._context.engine_failed(error)
             self._finish(session, Disconnect(3004), "")
         if session.state is State.CONNECTED:
             session.owner.look_at(session)
