@@ -32,6 +32,7 @@ from twisted_push.session import Session
 from twisted_push.stats import SiteStats
 from twisted_push.transports.clientscript import ClientScript, Script, ScriptAddresses
 from twisted_push.transports.door import Door
+from twisted_push.transports.echo import EchoReceiver
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.fast import find_fast_path
 from twisted_push.transports.frames import deflated_text_frame, text_frame
@@ -50,7 +51,6 @@ from twisted_push.transports.stream import (
 )
 from twisted_push.transports.websocket import (
     Accept,
-    EchoReceiver,
     Opening,
     PushWebSocket,
     WebSocketEndpoint,

@@ -4,7 +4,9 @@ Connections are freed when they close, without the collector (a test shows it). 
 collection looks at all that there are, and at all that the server is made of. So the latter is
 taken out of its sight for good (`gc.freeze`), and what outlives two collections of young objects is
 not looked at again by itself: each collection looks at no more than what was made since the last,
-some thousands of objects.
+some thousands of objects. Python counts what is made less what is freed, be that old; where as much
+goes as comes, it would not look for long, and then at very much. So the young are looked at from
+time to time, too.
 
 Of garbage in circles that is what stays: what was in use at that moment, and is in a circle when it
 is not any more. So all that was made since the start is looked at from time to time: when few are
@@ -21,13 +23,16 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-__all__ = ["DAY", "FEW", "INTERVAL", "Collector", "give_back"]
+__all__ = ["DAY", "FEW", "INTERVAL", "YOUNG_INTERVAL", "Collector", "give_back"]
 
 THRESHOLDS = (2000, 5, 2**31 - 1)
 """Objects until young ones are looked at; how often until those that stay are looked at again.
 
 Those that stay for longer are never looked at for their number.
 """
+
+YOUNG_INTERVAL = 0.1
+"""Seconds after which young objects are looked at, however many were freed meanwhile."""
 
 INTERVAL = 600.0
 """Seconds between two times at which it is asked whether to look at everything."""
@@ -55,7 +60,8 @@ class Collector:
         self._before: tuple[int, int, int] | None = None
         self._looked_at = 0.0
         self._timer = LoopingCall(self._consider)
-        self._timer.clock = clock
+        self._young = LoopingCall(gc.collect, 1)
+        self._timer.clock = self._young.clock = clock
 
     def start(self) -> None:
         """Begin: what the server is made of is never looked at again."""
@@ -64,12 +70,14 @@ class Collector:
         self._look_at_everything()
         gc.freeze()
         self._timer.start(INTERVAL, now=False)
+        self._young.start(YOUNG_INTERVAL, now=False)
 
     def stop(self) -> None:
         """Leave the collector as it was; nothing if it was not started."""
         if self._before is None:
             return
         self._timer.stop()
+        self._young.stop()
         gc.set_threshold(*self._before)
         gc.unfreeze()
         self._before = None

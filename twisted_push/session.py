@@ -17,14 +17,16 @@ from enum import Enum
 from math import inf
 from typing import Protocol, Self
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from twisted_push.errors import Disconnect
 from twisted_push.interfaces import Buffer, ICodec, ITransport
 from twisted_push.model import (
     ChannelGrant,
     ClientInfo,
+    ClientRequest,
     ConnectRequest,
     Grant,
     Publication,
@@ -355,3 +357,26 @@ class Session:
         self.closing()
         self.descriptor = NO_DESCRIPTOR  # Another connection may have it at once.
         self.owner.finish(self, None)
+        # The transport knows its session: neither would be freed before the collector looks.
+        self.transport = _Gone(self.transport.request)
+
+
+@implementer(ITransport)
+@frozen
+class _Gone:
+    """Stands for a transport whose connection is gone: what is known of it is its request."""
+
+    request: ClientRequest
+    descriptor: int = NO_DESCRIPTOR
+
+    def send(self, frame: Buffer) -> None:
+        """Nobody reads it."""
+
+    def unsent(self) -> int:
+        return 0
+
+    def close(self, disconnect: Disconnect) -> None:
+        """It is closed."""
+
+    def abort(self) -> None:
+        """It is dropped."""

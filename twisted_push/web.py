@@ -56,7 +56,10 @@ class GuardedChannel(HTTPChannel):
             self._begun = True
             self.setTimeout(REQUEST_DEADLINE)
         super().dataReceived(data)
-        self.heir = None  # It has got all; what comes from now on, its transport gives it.
+        if self.heir is not None:
+            # It has got all; what comes from now on, its transport gives it.
+            self.heir = None
+            self.requests = []  # They know their channel, and nobody will tell them of the end.
 
     def resetTimeout(self) -> None:
         """Do not put off the deadline of a request that has begun."""

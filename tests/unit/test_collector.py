@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from twisted_push.collector import DAY, FEW, INTERVAL, Collector
+from twisted_push.collector import DAY, FEW, INTERVAL, YOUNG_INTERVAL, Collector
 
 
 @define
@@ -63,6 +63,20 @@ def test_what_outlives_two_collections_is_not_looked_at_again(running: Running) 
     assert all(id(each) in old for each in made)
     _, _, third = gc.get_threshold()
     assert third > 10**9
+
+
+def test_the_young_are_looked_at_though_as_many_old_ones_go(running: Running) -> None:
+    """Python counts what is made less what is freed: here it would wait for more and more."""
+    old = [[number] for number in range(20_000)]
+    gc.collect(1)
+    made = []
+    for number in range(20_000):
+        made.append([number])
+        old.pop()
+    assert len(gc.get_objects(generation=0)) > 10_000
+    running.clock.advance(YOUNG_INTERVAL)
+    assert len(gc.get_objects(generation=0)) < 1000
+    assert len(made) == 20_000
 
 
 def test_young_garbage_is_collected(running: Running) -> None:

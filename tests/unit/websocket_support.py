@@ -23,6 +23,7 @@ from twisted_push.interfaces import ITransport
 from twisted_push.node.node import Node
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.transports.door import Door
+from twisted_push.transports.echo import EchoReceiver
 from twisted_push.transports.fast.mux import Mux
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.fast.websocket import LeanFactory
@@ -30,7 +31,6 @@ from twisted_push.transports.frames import text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.websocket import (
     CLOSE_TIMEOUT,
-    EchoReceiver,
     Opening,
     WebSocketEndpoint,
 )
@@ -76,7 +76,12 @@ class Wire(StringTransport):
         if not self.disconnecting:
             self.disconnecting = True
             self.disconnected = True
-            self.protocol.connectionLost(Failure(why))
+            # Then it knows nobody any more, as the transport of a socket.
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stopProducing()
+            protocol, self.protocol = self.protocol, None
+            protocol.connectionLost(Failure(why))
 
 
 class Kernel:

@@ -26,7 +26,6 @@ from twisted_push.interfaces import Buffer, ITransport, Receiver
 from twisted_push.model import ClientRequest
 from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
-from twisted_push.transports.frames import binary_frame, text_frame
 from twisted_push.transports.head import Head
 from twisted_push.transports.offers import taken_offer
 from twisted_push.web import GuardedChannel, answer, header
@@ -34,7 +33,6 @@ from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
     "Accept",
-    "EchoReceiver",
     "Opening",
     "PushWebSocketFactory",
     "WebSocketEndpoint",
@@ -142,6 +140,7 @@ class PushWebSocket(WebSocketServerProtocol):
         self._entered = True
         self.transport.registerProducer(self, True)
         self._receiver = self.accept(self.entry.node, self)
+        del self.accept  # It may lead back here.
         if self._binary:
             self._receiver.received_binary(b"")
 
@@ -238,6 +237,7 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self.is_open = self.is_closed = None  # These lead back here.
         self.forget()
 
     def forget(self) -> None:
@@ -364,37 +364,3 @@ class _Upgrade:
         protocol.entry = self._opening.entry
         protocol.accept = self._opening.accept
         return protocol
-
-
-class EchoReceiver:
-    """Sends back what comes, for conformance suites: `/debug/echo`."""
-
-    def __init__(self, transport: ITransport) -> None:
-        self._transport = transport
-
-    def received(self, payload: bytes) -> None:
-        """Echo a text message."""
-        self._transport.send(text_frame(payload))
-
-    def received_binary(self, payload: bytes) -> None:
-        """Echo a binary message."""
-        self._transport.send(binary_frame(payload))
-
-    def allow_frame(self) -> bool:
-        """Allow everything."""
-        return True
-
-    def alive(self) -> None:
-        """Take no notice."""
-
-    def pause(self) -> None:
-        """Go on: a suite reads what it asked for."""
-
-    def resume(self) -> None:
-        """Go on."""
-
-    def closing(self) -> None:
-        """Take no notice."""
-
-    def lost(self) -> None:
-        """There is nothing to end."""

@@ -97,7 +97,7 @@ class Connection:
         self._opened = False
         self._counted = False
         self._collecting = False
-        self._polls = Polls(version, self.end, clock)
+        self._polls = Polls(version, clock)
         self._probing: Probing | None = None
         self._goodbye: Disconnect | None = None
         self._giving_up: IDelayedCall | None = None
@@ -216,7 +216,7 @@ class Connection:
 
     def poll(self, request: Request) -> None:
         """Answer a request with what there is, or park it; none is parked."""
-        self._polls.park(request)
+        self._polls.park(request, self.end)
         if self._phase is Phase.OPEN and not self._polls.waiting:
             self._collecting = True
             self.session.resume()
@@ -310,6 +310,7 @@ class Connection:
     def _stop_timer(self) -> None:
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
+        self._giving_up = None
 
     def _leave_door(self) -> None:
         if self._counted:

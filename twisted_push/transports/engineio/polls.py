@@ -21,13 +21,11 @@ ANSWER_SIZE = 65536
 class Polls:
     """At most one request is parked; what waits for it, or for the next one, goes out by it.
 
-    ``waiting`` are encoded packets and ``size`` their bytes. ``lost`` is called when the connection
-    of the parked request is gone.
+    ``waiting`` are encoded packets and ``size`` their bytes.
     """
 
-    def __init__(self, version: int, lost: Callable[[], None], clock: IReactorTime) -> None:
+    def __init__(self, version: int, clock: IReactorTime) -> None:
         self._version = version
-        self._lost = lost
         self._clock = clock
         self._parked: Request | None = None
         self.waiting: list[bytes] = []
@@ -48,16 +46,18 @@ class Polls:
         taken, self.waiting, self.size = self.waiting, [], 0
         return taken
 
-    def park(self, request: Request) -> None:
-        """Have a request wait; there is no other."""
-        self._parked = request
-        request.notifyFinish().addErrback(self._gone, request)
+    def park(self, request: Request, lost: Callable[[], None]) -> None:
+        """Have a request wait; there is no other.
 
-    def _gone(self, failure: Failure, request: Request) -> None:
-        """Take notice that the connection of a request is gone: if it is parked, that is a loss."""
+        ``lost`` is called when its connection is gone while it is parked.
+        """
+        self._parked = request
+        request.notifyFinish().addErrback(self._gone, request, lost)
+
+    def _gone(self, failure: Failure, request: Request, lost: Callable[[], None]) -> None:
         if request is self._parked:
             self._parked = None
-            self._lost()
+            lost()
 
     def answer(self, *last: bytes) -> None:
         """Answer the parked request with what waits and then ``last``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_push.errors import Disconnect, ProtocolError
 from twisted_push.interfaces import ITransport
@@ -83,7 +83,7 @@ class Probe:
         self._carrier: Carrier | None = None
         self._full = False
         self._closing = False
-        self._giving_up = clock.callLater(PROBE_TIMEOUT, self._fail)
+        self._giving_up: IDelayedCall | None = clock.callLater(PROBE_TIMEOUT, self._fail)
         connection.begin_upgrade(self)
 
     def received(self, payload: bytes) -> None:
@@ -97,7 +97,7 @@ class Probe:
             self._socket.send(PROBED_FRAME)
             self._connection.release()
         elif payload == _UPGRADE and self.answered:
-            self._giving_up.cancel()
+            self._stop_timer()
             self._carrier = Carrier(self._connection)
             self._connection.finish_upgrade(self._socket, full=self._full)
         else:
@@ -134,8 +134,7 @@ class Probe:
         if self._carrier is not None:
             self._carrier.lost()
             return
-        if self._giving_up.active():
-            self._giving_up.cancel()
+        self._stop_timer()
         self._connection.end_upgrade(self)
 
     def end(self) -> None:
@@ -151,6 +150,10 @@ class Probe:
             return
         self._closing = True
         self.answered = False
-        if self._giving_up.active():
-            self._giving_up.cancel()
+        self._stop_timer()
         self._socket.close(disconnect)
+
+    def _stop_timer(self) -> None:
+        if self._giving_up is not None and self._giving_up.active():
+            self._giving_up.cancel()
+        self._giving_up = None

@@ -24,10 +24,11 @@ from twisted_push.config import Config
 from twisted_push.interfaces import ITransport
 from twisted_push.model import ClientRequest
 from twisted_push.transports.door import Entry
+from twisted_push.transports.echo import EchoReceiver
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.fast.websocket import LeanFactory, LeanWebSocket
 from twisted_push.transports.head import read_head
-from twisted_push.transports.websocket import EchoReceiver, Opening
+from twisted_push.transports.websocket import Opening
 
 __all__ = ["AUTOBAHN", "TWISTED", "open_theirs", "why_not", "wired"]
 
@@ -43,6 +44,7 @@ AUTOBAHN = frozenset(
         *("_perMessageCompress", "_wskey", "current_frame", "data", "failedByMe"),
         *("inside_message", "maxMessagePayloadSize", "message_data", "message_is_binary", "state"),
         *("utf8validator", "wasClean", "websocket_extensions", "websocket_extensions_in_use"),
+        *("is_closed", "is_open"),
     }
 )
 """The names in Autobahn's `WebSocketServerProtocol` that the fast path leans on."""

@@ -82,3 +82,4 @@ class _FirstWords(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._giving_up.active():
             self._giving_up.cancel()
+        del self._giving_up  # One that was made leads back here.

@@ -168,7 +168,7 @@ class LeanWebSocket(PushWebSocket):
         self.data = rest
         self.succeedHandshake(None)
         self.__dict__.pop("websocket_extensions", None)
-        del self._wskey, self.accept
+        del self._wskey
 
     # --- Outward -----------------------------------------------------------------------------
 

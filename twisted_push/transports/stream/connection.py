@@ -175,6 +175,8 @@ class StreamConnection:
         self._gone = True
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
+        self._giving_up = None
+        del self._web  # It knows its producer.
         del self._connections[place_of(self._entry, self.session)]
         self._door.leave(self._entry)
         self.session.lost()

@@ -1,0 +1,138 @@
+"""What is left of a client when it is gone: nothing, without a look of Python's collector.
+
+With many connected that does not look at what is old (`twisted_push.collector`).
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit import engineio_support, stream_support, websocket_support
+from tests.unit.engineio_support import Client, EngineServer
+from tests.unit.stream_support import Poller, Reader, StreamServer
+from tests.unit.websocket_support import CONNECT, Browser, Server
+from twisted_push.errors import Disconnect
+
+Begin = Callable[[Callable[..., Any]], Any]
+"""Has one client come to a server; gives that, and the client's connection if it has one."""
+
+ENDS = ("the client", "the server", "a timeout")
+LONG = 120
+"""Seconds after which nobody is there who answers nothing."""
+
+
+def websocket(make: Callable[..., Server], *, pieces: int = 1) -> Any:
+    server = make()
+    browser = Browser(server)
+    request = browser.asking()
+    size = len(request) // pieces + 1
+    for start in range(0, len(request), size):
+        browser.give(request[start : start + size])
+    browser.send(CONNECT)
+    return server.worlds[0], browser.wire
+
+
+def in_pieces(make: Callable[..., Server]) -> Any:
+    return websocket(make, pieces=2)
+
+
+def stream(make: Callable[..., StreamServer], kind: str) -> Any:
+    server = make()
+    reader = Reader(server, kind).connected()
+    server.sessions.clear()
+    return server.world, reader.wire
+
+
+def sse(make: Callable[..., StreamServer]) -> Any:
+    return stream(make, "sse")
+
+
+def http_stream(make: Callable[..., StreamServer]) -> Any:
+    return stream(make, "http_stream")
+
+
+def poll(make: Callable[..., StreamServer]) -> Any:
+    server = make()
+    poller = Poller(server).connected()
+    asked = poller.poll()
+    server.sessions.clear()
+    return server.world, asked.wire
+
+
+def engine(make: Callable[..., EngineServer], *, upgrade: bool) -> Any:
+    server = make()
+    client = Client(server)
+    client.open()
+    server.let_in()
+    wire = None
+    if upgrade:
+        client.change_over()
+        assert client.socket is not None
+        wire = client.socket.wire
+    server.sessions.clear()
+    return server.world, wire
+
+
+def engine_polling(make: Callable[..., EngineServer]) -> Any:
+    return engine(make, upgrade=False)
+
+
+def engine_upgraded(make: Callable[..., EngineServer]) -> Any:
+    return engine(make, upgrade=True)
+
+
+def engine_websocket(make: Callable[..., EngineServer]) -> Any:
+    server = make()
+    client = Client(server, 4)
+    client.open_on_websocket()
+    server.let_in()
+    server.sessions.clear()
+    assert client.socket is not None
+    return server.world, client.socket.wire
+
+
+LIVES: dict[str, tuple[Callable[[], Iterator[Any]], Begin]] = {
+    "websocket, fast": (lambda: websocket_support.servers(fast=True), websocket),
+    "websocket, fast, in two pieces": (lambda: websocket_support.servers(fast=True), in_pieces),
+    "websocket, plain": (lambda: websocket_support.servers(fast=False), websocket),
+    "sse": (stream_support.servers, sse),
+    "http stream": (stream_support.servers, http_stream),
+    "poll": (stream_support.servers, poll),
+    "engine.io, polling": (engineio_support.servers, engine_polling),
+    "engine.io, upgraded": (engineio_support.servers, engine_upgraded),
+    "engine.io, websocket": (engineio_support.servers, engine_websocket),
+}
+
+
+@pytest.fixture
+def without_the_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_the_collector")
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("life", LIVES)
+def test_nothing_is_left_of_a_client(life: str, end: str) -> None:
+    servers, begin = LIVES[life]
+    making = servers()
+    world, wire = begin(next(making))
+    [session] = world.node.sessions
+    watched = [weakref.ref(session), weakref.ref(session.transport)]
+    if end == "the client" and wire is not None:
+        wire.hang_up()
+    elif end == "the server":
+        world.node.finish(session, Disconnect(3503))
+    del session, wire
+    for _ in range(LONG):
+        world.clock.advance(1)
+    assert world.node.sessions == set()
+    assert [ref() for ref in watched] == [None, None]
+    next(making, None)
