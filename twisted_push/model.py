@@ -229,6 +229,11 @@ class PublishOptions:
     version: int = 0
     version_epoch: str = ""
 
+    @property
+    def leaves_trace(self) -> bool:
+        """Whether anything of it has to be known later."""
+        return bool(self.history_size or self.idempotency_key or self.version)
+
 
 class Published(Struct, frozen=True):
     """The answer to a publish: where it stands, and how many clients here were given it.

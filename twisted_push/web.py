@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any, Protocol, cast
 
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -46,25 +54,78 @@ class GuardedChannel(HTTPChannel):
     """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle.
 
     ``heir`` is to be set to the protocol that a request has handed the connection over to.
+
+    There are some timeouts for each request, and nearly none comes to pass. So a timer that is
+    running is left alone: when it is called, it looks whether it is time.
     """
 
+    site: GuardedSite
+    timeOut: Any  # noqa: N815  # The name is Twisted's, whose type knows whole seconds only.
     heir: IProtocol | None = None
     _begun = False
+    _due: float | None = None
+    _timer: IDelayedCall | None = None
+    _host: IAddress | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._begun and not self._handlingRequest:
-            self._begun = True
-            self.setTimeout(REQUEST_DEADLINE)
+        begins = not self._begun and not self._handlingRequest
+        self._begun = self._begun or begins
         super().dataReceived(data)
+        if begins and self._begun:  # There is more to come of it.
+            self.setTimeout(REQUEST_DEADLINE)
         if self.heir is not None:
             # It has got all; what comes from now on, its transport gives it.
             self.heir = None
             self.requests = []  # They know their channel, and nobody will tell them of the end.
+            self._stop_timer()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._begun = False
+        super().connectionLost(reason)
+        self._stop_timer()
+
+    def getHost(self) -> IAddress:
+        """Give our address, which each request asks for, and the kernel is asked once."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    # --- Timeouts (`twisted.protocols.policies.TimeoutMixin`) --------------------------------
+
+    def setTimeout(self, period: float | None) -> float | None:
+        """Have the connection time out after so many seconds; None: not any more."""
+        before: float | None = self.timeOut
+        self.timeOut = period
+        self._due = None if period is None else self.site.clock.seconds() + period
+        if self._due is not None:
+            if self._timer is not None and self._timer.getTime() > self._due:
+                self._stop_timer()
+            if self._timer is None:
+                self._timer = self.callLater(period, self._look)
+        return before
 
     def resetTimeout(self) -> None:
-        """Do not put off the deadline of a request that has begun."""
-        if not self._begun:
-            super().resetTimeout()
+        """Begin anew, but for the deadline of a request that has begun."""
+        if not self._begun and self.timeOut is not None:
+            self._due = self.site.clock.seconds() + self.timeOut
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        left = self._due - self.site.clock.seconds()
+        if left > 0:
+            self._timer = self.callLater(left, self._look)
+        else:
+            self._due = None
+            self.timeoutConnection()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- Requests ----------------------------------------------------------------------------
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take a body, or hand on what came in one piece with a request that made an heir."""
@@ -122,6 +183,7 @@ class GuardedSite(Site):
             reactor=clock,
             timeout=IDLE_TIMEOUT,
         )
+        self.clock = clock
         self.max_body = max_body
 
     def log(self, request: Any) -> None:

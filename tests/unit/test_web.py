@@ -8,6 +8,8 @@ from typing import cast
 
 import pytest
 from attrs import define
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -180,6 +182,29 @@ def test_between_two_requests_a_connection_may_be_idle_as_long_as_before_the_fir
     connection = Connection()
     connection.get()
     assert connection.cut_after(100.0) == IDLE_TIMEOUT
+
+
+@given(st.lists(st.floats(0, IDLE_TIMEOUT - 0.01), max_size=8))
+def test_a_connection_in_use_has_one_timer_and_is_idle_from_its_last_request_on(
+    pauses: list[float],
+) -> None:
+    connection = Connection()
+    for pause in pauses:
+        connection.clock.advance(pause)
+        connection.get()
+        assert len(connection.clock.getDelayedCalls()) == 1
+    connection.clock.advance(IDLE_TIMEOUT - 0.01)
+    assert not connection.cut
+    connection.clock.advance(0.02)
+    assert connection.cut
+
+
+def test_a_connection_that_is_lost_leaves_no_timer() -> None:
+    for sent in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
+        connection = Connection()
+        connection.send(sent)
+        connection.protocol.connectionLost()
+        assert connection.clock.getDelayedCalls() == []
 
 
 def test_an_answer_may_take_its_time() -> None:

@@ -122,17 +122,21 @@ class MemoryEngine:
     # --- Channels ----------------------------------------------------------------------------
 
     def publish(self, publication: Publication, options: PublishOptions) -> Deferred[Published]:
-        placing = Placing(publication, options)
         try:
             if self._saving is not None:
-                return self._saving.publish(placing)
-            self._streams.plan(placing, self._clock.seconds())
-            return succeed(self._streams.apply(placing, self._announce))
+                return self._saving.publish(Placing(publication, options))
+            if options.leaves_trace:
+                return succeed(self._place(Placing(publication, options)))
+            return succeed(Published(None, self._announce(publication)))
         except Exception:
             return fail()
+
+    def _place(self, placing: Placing) -> Published:
+        try:
+            self._streams.plan(placing, self._clock.seconds())
+            return self._streams.apply(placing, self._announce)
         finally:
-            if self._saving is None:
-                self._streams.settle()
+            self._streams.settle()
 
     def _announce(self, publication: Publication) -> int:
         if self._events is None or publication.channel not in self._subscribed:

@@ -115,12 +115,6 @@ class Placing:
     first: Placing | None = None
     answer: Published | None = None
 
-    @property
-    def leaves_trace(self) -> bool:
-        """Whether anything of it has to be known later."""
-        options = self.options
-        return bool(options.history_size or options.idempotency_key or options.version)
-
 
 @define(eq=False)
 class Removal:

@@ -112,9 +112,11 @@ class Backend:
                 version=version,
                 version_epoch=version_epoch,
             )
-        publish = partial(self._context.engine.publish, publication, options)
-        fan_out = self._channels.fan_out
-        publishing = fan_out.room().addCallback(lambda _: publish()) if fan_out.full else publish()
+        publish, fan_out = self._context.engine.publish, self._channels.fan_out
+        if fan_out.full:
+            publishing = fan_out.room().addCallback(lambda _: publish(publication, options))
+        else:
+            publishing = publish(publication, options)
         if shown:
             return publishing
         return self.mirrors.follow(publishing, publication, skip_history=skip_history)

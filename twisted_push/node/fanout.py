@@ -139,9 +139,9 @@ class FanOut:
         waits.
         """
         jobs = self._of.get(channel)
-        if jobs is not None and whole and jobs[-1].open:
-            self._add(jobs[-1], encode, size)
-            return len(jobs[-1].crowd) - len(jobs[-1].gone)
+        if jobs is not None and whole and (job := jobs[-1]).open:
+            self._add(job, encode, size)
+            return len(job.crowd.members) - len(job.gone)
         clients = crowd()
         if clients:
             job = _Job(channel, clients, [encode], whole, size, self._wires)

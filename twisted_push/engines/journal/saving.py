@@ -96,7 +96,7 @@ class _Waiting:
 
     @property
     def leaves_trace(self) -> bool:
-        return isinstance(self.what, Removal) or self.what.leaves_trace
+        return isinstance(self.what, Removal) or self.what.options.leaves_trace
 
     def answer(self, found: object) -> None:
         """Answer, unless that is done; a Failure makes it fail."""
@@ -140,7 +140,7 @@ class Saving:
 
     def publish(self, placing: Placing) -> Deferred[Published]:
         """Write a publication, then apply it; one that leaves no trace only keeps its turn."""
-        if not placing.leaves_trace:
+        if not placing.options.leaves_trace:
             if not self._in_channel[placing.publication.channel]:
                 return succeed(Published(None, self._announce(placing.publication)))
         else:
