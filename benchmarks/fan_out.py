@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -26,6 +26,9 @@ history_size = 100
 recover = true
 """
 
+PERCENTILES = (50, 90, 99)
+"""Of the latencies of deliveries, from the request to publish on."""
+
 _LINGER = 0.01
 """Seconds after the last receipt in which a server ends its work."""
 
@@ -40,17 +43,27 @@ def crowd(peer: peers.Peer, hello: str | None = None) -> Clients:
 
 
 @dataclass(frozen=True)
+class _Round:
+    """What some publishes took: µs of CPU time per delivery, deliveries per second, and ms.
+
+    ``wait`` is until the last client had a message, ``latencies`` until so many percent had it.
+    """
+
+    cpu: float
+    rate: float
+    wait: float
+    latencies: Sequence[float]
+
+
+@dataclass(frozen=True)
 class _Contestant:
     """A server with its clients."""
 
     peer: peers.Peer
     clients: Clients
 
-    def round(self, times: int, burst: int) -> tuple[float, float]:
-        """Publish so often, each time when all have the last.
-
-        Gives µs of CPU time per delivery, and the ms until the last client had a message.
-        """
+    def round(self, times: int, burst: int) -> _Round:
+        """Publish so often, each time when all have the last."""
         used = 0
         waits = []
         for _ in range(times):
@@ -60,7 +73,14 @@ class _Contestant:
             waits.append((self.clients.wait() - begun) / 1e6)
             time.sleep(_LINGER)
             used += self.peer.cpu() - before if known is None else known
-        return used / 1e3 / (times * burst * self.clients.count), statistics.median(waits)
+        latency = self.clients.heard().latency
+        wait = statistics.median(waits)
+        return _Round(
+            cpu=used / 1e3 / (times * burst * self.clients.count),
+            rate=burst * self.clients.count / wait * 1e3,
+            wait=wait,
+            latencies=[latency.percentile(percent) for percent in PERCENTILES],
+        )
 
 
 def fan_out(scale: Scale) -> Iterator[Figure]:
@@ -83,18 +103,20 @@ def fan_out(scale: Scale) -> Iterator[Figure]:
 def _opened(contestants: dict[str, _Contestant], count: int) -> Iterator[Figure]:
     """Connect all clients: what that costs, and what stays."""
     cost = Figure(f"handshake, {count:,} at {WINDOW} a time", "µs CPU per connection")
+    rate = Figure(f"handshake, {count:,} at {WINDOW} a time", "connections per second")
     memory = Figure(f"connection of {count:,} in a fan-out", "KiB resident")
     for name, each in contestants.items():
         if name == WITH_HISTORY:
             each.clients.open(count)
             continue
         before, used = each.peer.memory(), each.peer.cpu()
-        each.clients.open(count)
+        _put(rate, name, count / each.clients.open(count))
         each.peer.settle()
         _put(cost, name, (each.peer.cpu() - used) / 1e3 / count)
         if name not in (peers.FLOOR, peers.PYTHON_FLOOR):
             _put(memory, name, (each.peer.memory() - before) / count)
     yield cost
+    yield rate
     yield memory
 
 
@@ -110,16 +132,20 @@ def _put(figure: Figure, name: str, value: float) -> None:
 def _single(contestants: dict[str, _Contestant], scale: Scale) -> Iterator[Figure]:
     name = f"fan-out to {scale.subscribers:,}"
     cpu = Figure(name, "µs CPU per delivery")
+    rate = Figure(name, "deliveries per second")
+    latencies = [Figure(f"{name}, {percent} % within", "ms wall") for percent in PERCENTILES]
     wall = Figure(f"{name}, from request to last receipt", "ms wall")
     for each in contestants.values():
         each.round(1, 1)
     for _ in range(scale.rounds):
         for which, each in contestants.items():
-            used, waited = each.round(scale.publishes_per_round, 1)
-            _put(cpu, which, used)
-            _put(wall, which, waited)
-    yield cpu
-    yield wall
+            took = each.round(scale.publishes_per_round, 1)
+            _put(cpu, which, took.cpu)
+            _put(rate, which, took.rate)
+            _put(wall, which, took.wait)
+            for figure, latency in zip(latencies, took.latencies, strict=True):
+                _put(figure, which, latency)
+    yield from (cpu, rate, *latencies, wall)
 
 
 def _burst(contestants: dict[str, _Contestant], scale: Scale) -> Figure:
@@ -128,5 +154,5 @@ def _burst(contestants: dict[str, _Contestant], scale: Scale) -> Figure:
     taking_part = {OURS, WITH_HISTORY, peers.FLOOR, peers.PYTHON_FLOOR} & contestants.keys()
     for _ in range(scale.rounds):
         for which in sorted(taking_part):
-            _put(figure, which, contestants[which].round(1, BURST)[0])
+            _put(figure, which, contestants[which].round(1, BURST).cpu)
     return figure
