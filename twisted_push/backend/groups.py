@@ -57,8 +57,13 @@ async def in_groups(
     results: list[Result] = []
     left = iter(items)
     while True:
+        group: list[Begun] = []
         with together():
-            group = [_begun(begin, item) for item in islice(left, most)]
+            for item in islice(left, most):
+                try:
+                    group.append(begin(item))
+                except _OWN_FAULTS as error:
+                    group.append((succeed(_fault(error)), as_it_is))
         if not group:
             return results
         for doing, tell in group:
@@ -67,13 +72,6 @@ async def in_groups(
             except _OWN_FAULTS as error:
                 results.append(_fault(error))
         await pace.keep()
-
-
-def _begun(begin: Callable[[_T], Begun], item: _T) -> Begun:
-    try:
-        return begin(item)
-    except _OWN_FAULTS as error:
-        return succeed(_fault(error)), as_it_is
 
 
 def _fault(error: Exception) -> Result:

@@ -11,8 +11,9 @@ __all__ = ["SMALL", "binary_frame", "deflated_text_frame", "frame_payloads", "te
 SMALL = 200
 """Bytes below which a message is not worth compressing."""
 
-_TEXT, _BINARY = b"\x81", b"\x82"
-_DEFLATED = b"\xc1"
+_TEXT, _BINARY = 0x81, 0x82
+_DEFLATED = 0xC1
+_SHORT, _MIDDLE, _LONG = (struct.Struct(head).pack for head in ("!BB", "!BBH", "!BBQ"))
 _FLUSHED = b"\x00\x00\xff\xff"
 
 
@@ -50,11 +51,11 @@ def frame_payloads(frames: bytes) -> Iterator[bytes]:
         start += length
 
 
-def _frame(opcode: bytes, payload: bytes) -> bytes:
+def _frame(opcode: int, payload: bytes) -> bytes:
     """Give a whole, unmasked frame (RFC 6455, section 5.2)."""
     length = len(payload)
     if length < 126:
-        return opcode + bytes((length,)) + payload
+        return _SHORT(opcode, length) + payload
     if length < 65536:
-        return opcode + b"\x7e" + struct.pack("!H", length) + payload
-    return opcode + b"\x7f" + struct.pack("!Q", length) + payload
+        return _MIDDLE(opcode, 126, length) + payload
+    return _LONG(opcode, 127, length) + payload
