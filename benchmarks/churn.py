@@ -101,6 +101,7 @@ class _Churn:
             self.come_slow: 2,
             self.come_oddly: 3,
             self.stream: 3,
+            self.shake_hands: 3,
             self.subscribe: 25,
             self.unsubscribe: 5,
             self.say: 10,
@@ -205,6 +206,11 @@ class _Churn:
         """Read server-sent events."""
         query = "%7B%22id%22%3A1%2C%22connect%22%3A%7B%7D%7D"
         head = f"GET /connection/sse?cf_connect={query} HTTP/1.1\r\nHost: {self._host}\r\n\r\n"
+        self._open().send(head.encode())
+
+    def shake_hands(self) -> None:
+        """Begin to poll as Engine.IO does, and do not go on."""
+        head = f"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: {self._host}\r\n\r\n"
         self._open().send(head.encode())
 
     # --- Being there -------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from twisted_push.collector import give_back
 _KINDS = frozenset(
     {
         *("Session", "Subscription", "LeanWebSocket", "PushWebSocket", "DirectTransport"),
-        *("GuardedChannel", "GuardedRequest", "StreamConnection", "_FirstWords", "Entry"),
+        *("GuardedChannel", "GuardedRequest", "StreamConnection", "Connection", "_FirstWords"),
+        "Entry",
     }
 )
 
