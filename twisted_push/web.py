@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import (
     IAddress,
+    IConsumer,
     IDelayedCall,
     IProtocol,
     IReactorTime,
@@ -60,15 +61,16 @@ class GuardedChannel(HTTPChannel):
     """
 
     site: GuardedSite
-    timeOut: Any  # noqa: N815  # The name is Twisted's, whose type knows whole seconds only.
+    timeOut: Any  # Twisted's type knows whole seconds only.
     heir: IProtocol | None = None
     _begun = False
+    _answering = False
     _due: float | None = None
     _timer: IDelayedCall | None = None
     _host: IAddress | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        begins = not self._begun and not self._handlingRequest
+        begins = not self._begun and not self._answering
         self._begun = self._begun or begins
         super().dataReceived(data)
         if begins and self._begun:  # There is more to come of it.
@@ -83,6 +85,9 @@ class GuardedChannel(HTTPChannel):
         self._begun = False
         super().connectionLost(reason)
         self._stop_timer()
+        # These lead back here: the reader of a body that did not come whole, and what TLS keeps.
+        self._transferDecoder = None
+        cast("IConsumer", self.transport).unregisterProducer()
 
     def getHost(self) -> IAddress:
         """Give our address, which each request asks for, and the kernel is asked once."""
@@ -136,8 +141,13 @@ class GuardedChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         self._begun = False
+        self._answering = True
         self.setTimeout(IDLE_TIMEOUT)
         super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        self._answering = not self.persistent
+        super().requestDone(request)
 
 
 class GuardedRequest(Request):

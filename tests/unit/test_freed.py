@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions, DefaultOpenSSLContextFactory
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.test.iosim import FakeTransport, connect
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
 
+from tests.certificates import self_signed
 from tests.unit import engineio_support, stream_support, websocket_support
 from tests.unit.engineio_support import Client, EngineServer
 from tests.unit.stream_support import Poller, Reader, StreamServer
 from tests.unit.websocket_support import CONNECT, Browser, Server
 from twisted_push.errors import Disconnect
+from twisted_push.web import GuardedChannel, GuardedSite
 
 Begin = Callable[[Callable[..., Any]], Any]
 """Has one client come to a server; gives that, and the client's connection if it has one."""
@@ -136,3 +145,61 @@ def test_nothing_is_left_of_a_client(life: str, end: str) -> None:
     assert world.node.sessions == set()
     assert [ref() for ref in watched] == [None, None]
     next(making, None)
+
+
+# --- Requests that make no client ------------------------------------------------------------
+
+POST = b"POST / HTTP/1.1\r\nHost: push.test\r\n"
+REQUESTS = {
+    "nothing": b"",
+    "half a head": POST,
+    "half a body": POST + b"Content-Length: 90\r\n\r\nx",
+    "half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n40\r\nx",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+    "one that is answered": POST + b"Content-Length: 0\r\n\r\n",
+    "one that is parked": b"GET /slow HTTP/1.1\r\nHost: push.test\r\n\r\n",
+}
+
+
+class Slow(Resource):
+    """Answers nobody."""
+
+    isLeaf = True
+
+    def render(self, request: Request) -> int:
+        return NOT_DONE_YET
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(self_signed(tmp_path_factory.mktemp("tls") / "both.pem"))
+
+
+@pytest.mark.usefixtures("without_the_collector")
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_nothing_is_left_of_a_request(request_: str, tls: bool, certificate: str) -> None:
+    root = Resource()
+    root.putChild(b"slow", Slow())
+    clock = Clock()
+    site: Any = GuardedSite(root, clock, lambda: 100)
+    client: Any = Factory.forProtocol(Protocol)
+    if tls:
+        context: Any = DefaultOpenSSLContextFactory(certificate, certificate)
+        site = TLSMemoryBIOFactory(context, False, site, clock)
+        client = TLSMemoryBIOFactory(CertificateOptions(), True, client, clock)
+    server_end, client_end = site.buildProtocol(None), client.buildProtocol(None)
+    server_wire, client_wire = FakeTransport(server_end, True), FakeTransport(client_end, False)
+    pump = connect(server_end, server_wire, client_end, client_wire, greet=False)
+    channel = weakref.ref(server_end.wrappedProtocol if tls else server_end)
+    assert isinstance(channel(), GuardedChannel)
+    pump.flush()
+    client_end.write(REQUESTS[request_]) if tls else client_wire.write(REQUESTS[request_])
+    clock.advance(0.1)
+    pump.flush()
+    server_wire.abortConnection()
+    pump.flush()
+    server_wire.protocol = None  # As a socket's transport does.
+    del server_end, pump
+    clock.advance(LONG)
+    assert channel() is None

@@ -239,6 +239,7 @@ class PushWebSocket(WebSocketServerProtocol):
         super().connectionLost(reason)
         self.is_open = self.is_closed = None  # These lead back here.
         self.forget()
+        self.transport.unregisterProducer()  # TLS would keep it, and with it this.
 
     def forget(self) -> None:
         """Free everything: the connection is gone."""
