@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from twisted_push.collector import DAY, FEW, INTERVAL, YOUNG_INTERVAL, Collector
+from twisted_push.collector import DAY, FEW, INTERVAL, YOUNG_INTERVAL, Collector, resident
 
 
 @define
@@ -22,10 +20,11 @@ class Running:
 
     clock: Clock = field(factory=Clock)
     connections: int = 0
+    memory: int = 100
     collector: Collector = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.collector = Collector(self.clock, lambda: self.connections)
+        self.collector = Collector(self.clock, lambda: self.connections, lambda: self.memory)
 
 
 @pytest.fixture
@@ -125,15 +124,29 @@ def test_old_garbage_is_collected_once_a_day(running: Running) -> None:
     assert gone() is None
 
 
+def test_old_garbage_is_collected_when_the_memory_has_doubled(running: Running) -> None:
+    running.connections = 10 * FEW
+    for memory in (201, 403):  # Each time, of what was left by the last.
+        gone = old_garbage()
+        running.memory = memory - 1
+        running.clock.advance(INTERVAL)
+        assert gone() is not None
+        running.memory = memory
+        running.clock.advance(INTERVAL)
+        assert gone() is None
+
+
+def test_the_memory_of_a_process_is_known() -> None:
+    before = resident()
+    kept = b"x" * 50_000_000
+    assert resident() - before > 40_000_000
+    assert len(kept) == 50_000_000
+
+
 def test_one_that_was_not_started_is_stopped() -> None:
     before = gc.get_threshold()
     Running().collector.stop()
     assert gc.get_threshold() == before
-
-
-def resident() -> int:
-    """Give the bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not with this C library")
