@@ -98,6 +98,20 @@ def test_compressed_messages_are_read(make_server: Make) -> None:
     assert browser.got()[0][1].startswith(b'{"id":2')
 
 
+def test_what_reads_compressed_messages_is_there_for_one_alone() -> None:
+    """On the fast path: it takes 40 KiB and more, and the next one has another in any case."""
+    for make in servers(fast=True):
+        server = make(compress=True)
+        browser = Browser(server, Sec_WebSocket_Extensions="permessage-deflate")
+        browser.open()
+        [session] = server.worlds[0].node.sessions
+        reading = session.transport._perMessageCompress  # type: ignore[attr-defined]
+        for message in (CONNECT, b'{"id":2,"ping":{}}'):
+            browser.give(masked(deflated(message), 0x41))
+            assert b"error" not in browser.got()[0][1]
+            assert reading._decompressor is None
+
+
 def test_a_bomb(make_server: Make) -> None:
     server = make_server(compress=True, limits={"max_message_size": 10_000})
     browser = Browser(server, Sec_WebSocket_Extensions="permessage-deflate")

@@ -70,6 +70,8 @@ class LeanWebSocket(PushWebSocket):
       calls `onOpen`; `sendData` is all that writes;
     - ``state``, ``current_frame``, ``inside_message`` and ``data`` tell whether it is between two
       messages; ``_dataReceived`` reads on from there;
+    - ``_decompressor`` of what reads compressed messages is made anew for each (without context
+      takeover), and kept until then: 40 KiB and more;
     - of ``connectionLost`` nothing is needed but the ``state``.
     """
 
@@ -246,6 +248,8 @@ class LeanWebSocket(PushWebSocket):
     def onMessageEnd(self) -> None:
         """Take a message that Autobahn read, and forget what it was read with."""
         self._validator = None
+        if self._perMessageCompress is not None:
+            self._perMessageCompress._decompressor = None
         if not self.failedByMe:
             self.onMessage(b"".join(self.message_data), self.message_is_binary)
         self.message_data = None
