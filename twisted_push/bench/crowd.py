@@ -194,7 +194,9 @@ class _Crowd:
         self.family: int = found[0][0]
         self.address: Any = found[0][4]
         lines = f"Origin: {origin}\r\n\r\n" if origin else "\r\n"
-        request = _UPGRADE.format(path=parts.path or "/", host=parts.netloc)
+        query = f"?{parts.query}" if parts.query else ""
+        path = f"{parts.path or '/'}{query}"
+        request = _UPGRADE.format(path=path, host=parts.netloc)
         self.upgrade = (request + lines).encode()
         self.hello = hello
         self.ready_text = ready_text.encode()
