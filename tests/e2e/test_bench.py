@@ -123,7 +123,8 @@ def test_the_load_in_c_counts_as_the_one_in_python() -> None:
             for command in (PYTHON, [program("load")])
         ]
         for clients in loads:
-            clients.open(20)
+            begun = time.monotonic()
+            assert 0 < clients.open(20) < time.monotonic() - begun  # By their own clock.
             clients.expect(3)
         publisher.publish(CHANNEL, 200, 2, time.monotonic_ns() - 5 * 10**9)
         publisher.publish(CHANNEL, 5000, 1, time.monotonic_ns() - 60 * 10**9)

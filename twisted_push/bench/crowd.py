@@ -7,7 +7,7 @@ connected, and what is in the answer that makes it ready. The origin and the las
 
 Then it reads commands, one a line, and answers each with a line of JSON:
 
-open N      so many more clients; answered when all are ready
+open N      so many more clients; answered when all are ready, with the ns that it took
 expect N    answered when N messages came in all
 stats       what came since the last time, and the CPU time that it used in all, in ns
 say N TEXT  each client sends TEXT, N times round, in frames of their own

@@ -67,6 +67,8 @@ def _connections(plan: Plan, clients: Clients) -> Part:
         before, used = process.memory(plan.pid), process.cpu(plan.pid)
     else:
         before = used = 0
+    # Who answers has started: what that cost does not count, and they begin at the same time.
+    clients.heard()
     waited = _waited(plan, clients)
     seconds = clients.open(plan.clients)
     part: Part = {
