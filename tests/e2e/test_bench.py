@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from twisted_push.bench.server import CHANNEL, running_server
 pytestmark = pytest.mark.e2e
 
 SMALL = ("--clients", "20", "--messages", "3", "--json")
+
+RUN = (
+    "import signal, sys; from twisted_push.bench.__main__ import main; "
+    "signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1])); sys.exit(main(sys.argv[2:]))"
+)
+"""It, with what SIGHUP does said first, whatever those who run the tests ignore."""
 
 
 def bench(
@@ -109,6 +116,49 @@ def test_no_server() -> None:
     done = bench("--url", "http://127.0.0.1:9", *SMALL, environ={"TWISTED_PUSH_KEY": KEY})
     assert done.returncode == 1
     assert "client 0 cannot connect: Connection refused" in done.stderr
+
+
+@contextmanager
+def under_way(folder: Path, at_hangup: str = "SIG_DFL") -> Iterator[subprocess.Popen[str]]:
+    """Run one whose server serves and whose clients are connected; see that all of it goes."""
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, at_hangup, "--serve", *SMALL, "--messages", "1000000"],
+        env=environment(TMPDIR=str(folder)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        started: list[int] = []
+        try:
+            assert process.stderr is not None
+            assert any(line.startswith("publishing") for line in process.stderr)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            started += map(int, children.read_text("ascii").split())
+            assert len(started) == 2  # The server, and the load.
+            assert len(list(folder.iterdir())) == 1  # With the server's key.
+            yield process
+        finally:
+            process.kill()
+            left = [pid for pid in started if Path(f"/proc/{pid}").exists()]
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+    assert left == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_its_server_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
+    with under_way(tmp_path) as process:
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+
+
+def test_it_outlives_its_terminal_if_it_is_to(tmp_path: Path) -> None:
+    """As ``nohup`` has it."""
+    with under_way(tmp_path, "SIG_IGN") as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(compiler() is None, reason="there is no C compiler (cc)")

@@ -13,9 +13,11 @@ import os
 import re
 import resource
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from types import FrameType
 from urllib.parse import urlsplit
 
 from attrs import asdict, frozen
@@ -35,6 +37,8 @@ __all__ = ["main"]
 OTHER_FILES = 20
 """Open files of a load that are no clients."""
 
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+
 
 @frozen
 class _Target:
@@ -53,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not hasattr(select, "epoll"):
         parser.error("it needs Linux (epoll)")
+    _end_all_when_ended()
     try:
         return _run(options)
     except (BenchError, ApiFailure, CommandError, ConfigErrors) as error:
@@ -99,6 +104,22 @@ def _rate(given: str) -> float:
         if 0.0 < (number := float(given)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"{given!r} is not a number above 0")
+
+
+def _end_all_when_ended() -> None:
+    """Have SIGTERM and SIGHUP end what was started, too, and remove its files."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        # Once: another must not interrupt the end.
+        for each in _ENDS:
+            signal.signal(each, lambda *_: None)
+        # As an exception, so that every context is left.
+        raise SystemExit(128 + number)
+
+    for number in _ENDS:
+        # Under nohup it goes on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _run(options: argparse.Namespace) -> int:
