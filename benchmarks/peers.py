@@ -47,6 +47,8 @@ NCHAN = "Nchan"
 
 _FOLDER = Path(__file__).parent / "peers"
 _MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules")
+_SYSTEM = ("/usr/sbin", "/usr/local/sbin")
+"""Where servers are that an ordinary user's PATH does not have on Debian."""
 _INSTALL = "run `make bench-peers`"
 
 
@@ -168,9 +170,14 @@ def missing() -> dict[str, str]:
             found[name] = "there is no Node.js (node)"
         elif package and not (_FOLDER / "node_modules" / package[1]).is_dir():
             found[name] = f"{package[1]} is not installed: {_INSTALL}"
-    if shutil.which("nginx") is None or _nchan() is None:
+    if _nginx() is None or _nchan() is None:
         found[NCHAN] = "install nginx with its module Nchan (Debian: libnginx-mod-nchan)"
     return found
+
+
+def _nginx() -> str | None:
+    folders = (os.environ.get("PATH", os.defpath), *_SYSTEM)
+    return shutil.which("nginx", path=os.pathsep.join(folders))
 
 
 def _nchan() -> str | None:
@@ -208,7 +215,8 @@ def _running_nchan() -> Iterator[Peer]:
         text = (_FOLDER / "nginx.conf").read_text("utf-8")
         config = Path(folder, "nginx.conf")
         config.write_text(text.format(module=_nchan(), folder=folder, port=port), "utf-8")
-        with Child(["nginx", "-p", folder, "-c", str(config)], SERVER_CORE, talks=False) as child:
+        command = [_nginx() or "nginx", "-p", folder, "-c", str(config)]
+        with Child(command, SERVER_CORE, talks=False) as child:
             yield _Http(_worker(child), port, path="/sub")
 
 
