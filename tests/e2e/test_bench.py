@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,15 @@ import pytest
 
 from benchmarks.c_programs import compiler, program
 from tests.certificates import self_signed
-from tests.e2e.server import KEY, PushServer, environment, free_port, jwt_for, make_server
+from tests.e2e.server import (
+    KEY,
+    PushServer,
+    environment,
+    eventually,
+    free_port,
+    jwt_for,
+    make_server,
+)
 from twisted_push.bench.crowds import PYTHON, Clients, Crowd
 from twisted_push.bench.publisher import Publisher
 from twisted_push.bench.server import CHANNEL, running_server
@@ -118,6 +127,19 @@ def test_no_server() -> None:
     assert "client 0 cannot connect: Connection refused" in done.stderr
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
+    return [int(pid) for pid in found.split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not just not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @contextmanager
 def under_way(folder: Path, at_hangup: str = "SIG_DFL") -> Iterator[subprocess.Popen[str]]:
     """Run one whose server serves and whose clients are connected; see that all of it goes."""
@@ -132,14 +154,13 @@ def under_way(folder: Path, at_hangup: str = "SIG_DFL") -> Iterator[subprocess.P
         try:
             assert process.stderr is not None
             assert any(line.startswith("publishing") for line in process.stderr)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            started += map(int, children.read_text("ascii").split())
+            started += children(process)
             assert len(started) == 2  # The server, and the load.
             assert len(list(folder.iterdir())) == 1  # With the server's key.
             yield process
         finally:
             process.kill()
-            left = [pid for pid in started if Path(f"/proc/{pid}").exists()]
+            left = [pid for pid in started if runs(pid)]
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
     assert left == []
@@ -151,6 +172,16 @@ def test_its_server_ends_with_it(tmp_path: Path, number: signal.Signals) -> None
     with under_way(tmp_path) as process:
         process.send_signal(number)
         assert process.wait(30) == 128 + number
+
+
+def test_its_server_ends_even_if_it_could_not_end_it(tmp_path: Path) -> None:
+    """As if it was ended just when it had started the server, and did not know it yet."""
+    with under_way(tmp_path) as process:
+        started = children(process)
+        process.kill()
+        eventually("its processes end", lambda: not any(map(runs, started)))
+        [folder] = tmp_path.iterdir()
+        shutil.rmtree(folder)  # Which nobody is left to remove.
 
 
 def test_it_outlives_its_terminal_if_it_is_to(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import sys
@@ -23,6 +24,13 @@ CHANNEL = "broadcast"
 _START_TIMEOUT = 30.0
 _COMMAND = (sys.executable, "-m", "twisted_push.cli")
 
+# Runs the command in its arguments, and has the kernel end it when who started it ends: that may be
+# when the process is there, and not known yet.
+_BOUND = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, int(signal.SIGTERM)); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
+)
+
 # As users have it, but that everybody is let in, and that a stop need not be gentle.
 _CONFIG = """\
 listen = ["tcp:{port}:interface=127.0.0.1"]
@@ -40,7 +48,10 @@ anonymous = true
 
 
 class Server(Child):
-    """A running server. ``port`` is where clients connect, ``api_port`` where the CMS posts."""
+    """A running server. ``port`` is where clients connect, ``api_port`` where the CMS posts.
+
+    It ends with the thread that made it, at the latest.
+    """
 
     def __init__(
         self,
@@ -56,7 +67,9 @@ class Server(Child):
         self.port = port
         self.api_port = port if api_port is None else api_port
         self.key = key
-        super().__init__([*command, "serve", "--config", str(config)], core, talks=talks)
+        bound = [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid())]
+        serve = [*command, "serve", "--config", str(config)]
+        super().__init__([*bound, *serve], core, talks=talks)
 
     def wait(self) -> None:
         """Wait until it serves; raise BenchError if that takes too long."""
