@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
+from tests.unit.autobahn_support import leans_on
 from twisted_push.config import Config
 from twisted_push.transports import websocket
 from twisted_push.transports.door import Door
@@ -53,26 +52,15 @@ def test_an_autobahn_that_begins_in_another_way(monkeypatch: pytest.MonkeyPatch)
     assert why_not() == "autobahn keeps triggered"
 
 
-_OWN = {"self", "super()", "WebSocketServerProtocol"}
-
-
-def _leans_on(*modules: ModuleType) -> set[str]:
-    """Give the names that classes define, and those that they want of themselves or a parent."""
-    nodes = [node for each in modules for node in ast.walk(ast.parse(inspect.getsource(each)))]
-    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    wanted = (node for node in nodes if isinstance(node, ast.Attribute))
-    return defined | {node.attr for node in wanted if ast.unparse(node.value) in _OWN}
-
-
 def test_all_names_of_autobahn_are_listed() -> None:
     """What Twisted's own protocols have is no matter of Autobahn's."""
     theirs = set(dir(open_theirs())) - set(dir(Protocol()))
-    assert _leans_on(websocket, fast_websocket) & theirs == AUTOBAHN
+    assert leans_on(websocket, fast_websocket) & theirs == AUTOBAHN
 
 
 def test_all_names_of_twisted_are_listed() -> None:
     with wired(tcp.Server) as (theirs, _):
-        assert _leans_on(transport) & set(dir(theirs)) - set(dir(object)) == TWISTED
+        assert leans_on(transport) & set(dir(theirs)) - set(dir(object)) == TWISTED
 
 
 def _rename(monkeypatch: pytest.MonkeyPatch, whose: type, name: str, *, keep: bool = False) -> None:

@@ -269,6 +269,19 @@ def test_a_stuck_client_that_closes_is_dropped_in_time(make_server: Make, code: 
     assert server.door.connections == 0
 
 
+def test_a_stuck_client_that_broke_the_protocol_is_let_go_when_it_reads(make_server: Make) -> None:
+    browser = connected(make_server())
+    browser.wire.kernel.room = 0
+    browser.give(b"\x83\x80....")
+    browser.send(b"\x03\xea", CLOSE)
+    assert not browser.wire.ended
+    browser.wire.kernel.room = None
+    browser.wire.turns.turn()
+    assert browser.closed[0] == 1002
+    assert browser.wire.ended
+    assert not browser.wire.aborted
+
+
 @pytest.mark.parametrize(("size", "slow"), [(100, False), (300, True)])
 def test_what_goes_together_is_bounded_as_well(make_server: Make, size: int, slow: bool) -> None:
     """And those for whom it waits share it: to one it was to be sent as a whole, to others not."""

@@ -1,4 +1,7 @@
-"""WebSocket through Autobahn, by names that have no underscore.
+"""WebSocket through Autobahn.
+
+What it needs of Autobahn's protocol is documented: `IWebSocketChannelStreamingApi`. Names beside
+that serve refinements, each of which is left out where Autobahn has no such name.
 
 Facts of Autobahn that this leans on: every limit is off by default; ``setProtocolOptions`` is
 the one place to set them; a prepared frame may be written as it is once the opening handshake is
@@ -82,6 +85,13 @@ class PushWebSocket(WebSocketServerProtocol):
     descriptor = NO_DESCRIPTOR
     _ping: bytes | None = None
     """The last ping that came while nothing could be sent: the one that is answered."""
+    _closing = False
+    """Whether nothing is to be sent any more."""
+
+    # For an Autobahn that does not set these.
+    data: Any = None
+    failedByMe = False
+    websocket_extensions_in_use: Any = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +117,7 @@ class PushWebSocket(WebSocketServerProtocol):
     # --- Outward: `ITransport` ---------------------------------------------------------------
 
     def send(self, frame: Buffer) -> None:
-        if self.state == self.STATE_OPEN:
+        if not self._closing:
             self.transport.write(bytes(frame))
             if self._held is not None:
                 self._held += len(frame)
@@ -116,17 +126,25 @@ class PushWebSocket(WebSocketServerProtocol):
         return self._held or 0
 
     def close(self, disconnect: Disconnect) -> None:
-        if self.state != self.STATE_OPEN:
+        if self._closing:
             self.abort()
             return
+        self._begin_to_close(CLOSE_TIMEOUT)
         self.sendClose(disconnect.code, disconnect.text)
 
     def abort(self) -> None:
         self.transport.abortConnection()
 
-    def _give_up_later(self, seconds: float) -> None:
+    def _begin_to_close(self, seconds: float) -> None:
+        """Send nothing more; drop a peer that takes longer than that to go."""
         if self._giving_up is None:
             self._giving_up = self.factory.clock.callLater(seconds, self.abort)
+        self._tell_closing()
+
+    def _tell_closing(self) -> None:
+        self._closing = True
+        if self._receiver is not None:
+            self._receiver.closing()
 
     # --- Inward: what Autobahn and the transport tell ----------------------------------------
 
@@ -190,7 +208,7 @@ class PushWebSocket(WebSocketServerProtocol):
         if self._ping is not None:
             ping, self._ping = self._ping, None
             self.sendPong(ping)
-        if self._receiver is not None and self.state == self.STATE_OPEN and self._held is None:
+        if self._receiver is not None and not self._closing and self._held is None:
             self._receiver.resume()
 
     def stopProducing(self) -> None:
@@ -204,8 +222,7 @@ class PushWebSocket(WebSocketServerProtocol):
         if self.failedByMe and self.entry is not None:
             why = (reasonUtf8 or b"").decode("utf-8", "replace")
             self.entry.node.log_refusal(self.entry.request, code or 0, why)
-        self._give_up_later(FAILED_TIMEOUT if self.failedByMe else CLOSE_TIMEOUT)
-        self._tell_closing()
+        self._begin_to_close(FAILED_TIMEOUT if self.failedByMe else CLOSE_TIMEOUT)
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def dropConnection(self, abort: bool = False) -> None:
@@ -216,20 +233,16 @@ class PushWebSocket(WebSocketServerProtocol):
         """
         super().dropConnection(abort=False)
 
-    def _tell_closing(self) -> None:
-        if self._receiver is not None:
-            self._receiver.closing()
-
     def processData(self) -> bool:
         """Read no more of a peer that broke the protocol, but for what may be its close frame.
 
         Autobahn would find a second fault in what follows, and drop the connection for it before
         the peer has read ours.
         """
-        if self.failedByMe:
+        if self.failedByMe and self.data is not None:
             if _CLOSE in self.data:
-                self.wasClean = True
-                self.dropConnection()
+                self.transport.unregisterProducer()  # One that is paused would be waited for.
+                self.transport.loseConnection()
             self.data = b""
             return False
         going_on: bool = super().processData()
@@ -243,6 +256,7 @@ class PushWebSocket(WebSocketServerProtocol):
 
     def forget(self) -> None:
         """Free everything: the connection is gone."""
+        self._closing = True
         if self._giving_up is not None and self._giving_up.active():
             self._giving_up.cancel()
         self._giving_up = None

@@ -43,7 +43,7 @@ AUTOBAHN = frozenset(
         *("CONFIG_ATTRS", "SEND_STATE_GROUND", "STATE_CLOSED", "STATE_CONNECTING", "STATE_OPEN"),
         *("_perMessageCompress", "_wskey", "current_frame", "data", "failedByMe"),
         *("inside_message", "maxMessagePayloadSize", "message_data", "message_is_binary", "state"),
-        *("utf8validator", "wasClean", "websocket_extensions", "websocket_extensions_in_use"),
+        *("utf8validator", "websocket_extensions", "websocket_extensions_in_use"),
         *("is_closed", "is_open"),
     }
 )
