@@ -1,9 +1,9 @@
 """WebSockets on plain TCP, fast and lean: what costs little is done here, the rest by Autobahn.
 
 Everything here leans on private parts of Twisted and Autobahn, each named where it is used. When
-the server starts, `check` tries them; with versions that differ, the plain path serves, which
-leans on public interfaces alone: `twisted_push.transports.websocket` on twisted.web. So it does on
-TLS, on Unix sockets and behind HAProxy, and where ``fast_path`` is off.
+the server starts, `check` tries them; with versions that differ, the plain path serves:
+`twisted_push.transports.websocket` on twisted.web, which needs none of them. So it does on TLS, on
+Unix sockets and behind HAProxy, and where ``fast_path`` is off.
 
 Whoever serves asks `find_fast_path`, and imports nothing else from here.
 """
