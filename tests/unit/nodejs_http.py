@@ -62,7 +62,7 @@ class Http:
     def raw(self, request: bytes) -> Answer:
         channel = self.site.buildProtocol(IPv4Address("TCP", "192.168.1.1", 5000))
         assert channel is not None
-        transport = StringTransport()
+        transport = _Wire()
         transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
         channel.makeConnection(transport)
         channel.dataReceived(request)
@@ -185,3 +185,11 @@ def make_worlds() -> Iterator[Callable[..., World]]:
 def failed(error: str) -> Any:
     """Give the answer of a route that did nothing."""
     return {"status": "failed", "error": error}
+
+
+class _Wire(StringTransport):
+    """A connection in memory that, as a socket, lets go of a producer that it does not have."""
+
+    def unregisterProducer(self) -> None:
+        if self.producer is not None:
+            super().unregisterProducer()
