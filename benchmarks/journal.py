@@ -103,9 +103,10 @@ async def _publish(reactor: Any, scale: Scale, directory: str) -> Iterator[Figur
 
 
 def _resident() -> int:
+    from twisted_push.collector import resident
+
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return resident()
 
 
 async def _memory(reactor: Any, scale: Scale, directory: str) -> Iterator[Figure]:

@@ -9,12 +9,10 @@ from typing import Any, cast
 from attrs import define
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from tests.unit.node.support import KEY, Tab, World, sign
+from tests.unit.websocket_support import Wire
 from twisted_push.backend.api import Api
 from twisted_push.backend.keys import Rates
 from twisted_push.backend.nodejs import NodejsRoutes
@@ -62,14 +60,14 @@ class Http:
     def raw(self, request: bytes) -> Answer:
         channel = self.site.buildProtocol(IPv4Address("TCP", "192.168.1.1", 5000))
         assert channel is not None
-        transport = _Wire()
-        transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
+        transport = Wire()
+        transport.protocol = channel
         channel.makeConnection(transport)
         channel.dataReceived(request)
         head, _, body = transport.value().partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        channel.connectionLost(Failure(ConnectionDone()))
+        transport.hang_up()
         assert status, "no answer"
         return Answer(int(status.split()[1]), headers, body)
 
@@ -185,11 +183,3 @@ def make_worlds() -> Iterator[Callable[..., World]]:
 def failed(error: str) -> Any:
     """Give the answer of a route that did nothing."""
     return {"status": "failed", "error": error}
-
-
-class _Wire(StringTransport):
-    """A connection in memory that, as a socket, lets go of a producer that it does not have."""
-
-    def unregisterProducer(self) -> None:
-        if self.producer is not None:
-            super().unregisterProducer()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,23 +47,11 @@ def websocket(make: Callable[..., Server], *, pieces: int = 1) -> Any:
     return server.worlds[0], browser.wire
 
 
-def in_pieces(make: Callable[..., Server]) -> Any:
-    return websocket(make, pieces=2)
-
-
 def stream(make: Callable[..., StreamServer], kind: str) -> Any:
     server = make()
     reader = Reader(server, kind).connected()
     server.sessions.clear()
     return server.world, reader.wire
-
-
-def sse(make: Callable[..., StreamServer]) -> Any:
-    return stream(make, "sse")
-
-
-def http_stream(make: Callable[..., StreamServer]) -> Any:
-    return stream(make, "http_stream")
 
 
 def poll(make: Callable[..., StreamServer]) -> Any:
@@ -87,14 +76,6 @@ def engine(make: Callable[..., EngineServer], *, upgrade: bool) -> Any:
     return server.world, wire
 
 
-def engine_polling(make: Callable[..., EngineServer]) -> Any:
-    return engine(make, upgrade=False)
-
-
-def engine_upgraded(make: Callable[..., EngineServer]) -> Any:
-    return engine(make, upgrade=True)
-
-
 def engine_websocket(make: Callable[..., EngineServer]) -> Any:
     server = make()
     client = Client(server, 4)
@@ -106,14 +87,17 @@ def engine_websocket(make: Callable[..., EngineServer]) -> Any:
 
 
 LIVES: dict[str, tuple[Callable[[], Iterator[Any]], Begin]] = {
-    "websocket, fast": (lambda: websocket_support.servers(fast=True), websocket),
-    "websocket, fast, in two pieces": (lambda: websocket_support.servers(fast=True), in_pieces),
-    "websocket, plain": (lambda: websocket_support.servers(fast=False), websocket),
-    "sse": (stream_support.servers, sse),
-    "http stream": (stream_support.servers, http_stream),
+    "websocket, fast": (partial(websocket_support.servers, True), websocket),
+    "websocket, fast, in two pieces": (
+        partial(websocket_support.servers, True),
+        partial(websocket, pieces=2),
+    ),
+    "websocket, plain": (partial(websocket_support.servers, False), websocket),
+    "sse": (stream_support.servers, partial(stream, kind="sse")),
+    "http stream": (stream_support.servers, partial(stream, kind="http_stream")),
     "poll": (stream_support.servers, poll),
-    "engine.io, polling": (engineio_support.servers, engine_polling),
-    "engine.io, upgraded": (engineio_support.servers, engine_upgraded),
+    "engine.io, polling": (engineio_support.servers, partial(engine, upgrade=False)),
+    "engine.io, upgraded": (engineio_support.servers, partial(engine, upgrade=True)),
     "engine.io, websocket": (engineio_support.servers, engine_websocket),
 }
 

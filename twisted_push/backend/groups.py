@@ -57,13 +57,8 @@ async def in_groups(
     results: list[Result] = []
     left = iter(items)
     while True:
-        group: list[Begun] = []
         with together():
-            for item in islice(left, most):
-                try:
-                    group.append(begin(item))
-                except _OWN_FAULTS as error:
-                    group.append((succeed(_fault(error)), as_it_is))
+            group = [_begun(begin, item) for item in islice(left, most)]
         if not group:
             return results
         for doing, tell in group:
@@ -72,6 +67,13 @@ async def in_groups(
             except _OWN_FAULTS as error:
                 results.append(_fault(error))
         await pace.keep()
+
+
+def _begun(begin: Callable[[_T], Begun], item: _T) -> Begun:
+    try:
+        return begin(item)
+    except _OWN_FAULTS as error:
+        return succeed(_fault(error)), as_it_is
 
 
 def _fault(error: Exception) -> Result:

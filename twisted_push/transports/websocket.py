@@ -31,6 +31,7 @@ from twisted_push.node.node import Node
 from twisted_push.transports.door import Door, Entry, Turned
 from twisted_push.transports.head import Head
 from twisted_push.transports.offers import taken_offer
+from twisted_push.transports.timers import call_off
 from twisted_push.web import GuardedChannel, answer, header
 from twisted_push.wires import NO_DESCRIPTOR
 
@@ -257,8 +258,7 @@ class PushWebSocket(WebSocketServerProtocol):
     def forget(self) -> None:
         """Free everything: the connection is gone."""
         self._closing = True
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
+        call_off(self._giving_up)
         self._giving_up = None
         if self._entered and self.entry is not None:
             self._entered = False

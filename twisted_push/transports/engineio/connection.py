@@ -32,6 +32,7 @@ from twisted_push.transports.door import Door, Entry
 from twisted_push.transports.engineio.frames import CLOSE, NOOP, PONG_FRAME
 from twisted_push.transports.engineio.polls import ANSWER_SIZE, Polls
 from twisted_push.transports.frames import frame_payloads, text_frame
+from twisted_push.transports.timers import call_off
 from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = ["POLLING", "WEBSOCKET", "AcceptEngineIo", "Connection", "Connections", "Probing"]
@@ -308,8 +309,7 @@ class Connection:
             self.session.lost()
 
     def _stop_timer(self) -> None:
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
+        call_off(self._giving_up)
         self._giving_up = None
 
     def _leave_door(self) -> None:

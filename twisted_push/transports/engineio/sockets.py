@@ -15,6 +15,7 @@ from twisted_push.protocols.engineio import (
 )
 from twisted_push.transports.engineio.connection import Connection
 from twisted_push.transports.engineio.frames import PROBED_FRAME
+from twisted_push.transports.timers import call_off
 
 __all__ = ["Carrier", "Probe"]
 
@@ -154,6 +155,5 @@ class Probe:
         self._socket.close(disconnect)
 
     def _stop_timer(self) -> None:
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
+        call_off(self._giving_up)
         self._giving_up = None

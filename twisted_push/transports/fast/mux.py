@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.fast.websocket import LeanFactory
 from twisted_push.transports.head import Head, read_head
+from twisted_push.transports.timers import call_off
 from twisted_push.transports.websocket import Opening
 from twisted_push.web import IDLE_TIMEOUT
 
@@ -80,6 +81,5 @@ class _FirstWords(Protocol):
         self._mux.serve(self.transport, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._giving_up.active():
-            self._giving_up.cancel()
-        del self._giving_up  # One that was made leads back here.
+        call_off(self._giving_up)
+        del self._giving_up

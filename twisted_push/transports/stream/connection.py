@@ -22,6 +22,7 @@ from twisted_push.interfaces import Buffer, ITransport
 from twisted_push.node.node import Node
 from twisted_push.session import Session
 from twisted_push.transports.door import Door, Entry, Turned
+from twisted_push.transports.timers import call_off
 from twisted_push.wires import NO_DESCRIPTOR
 
 __all__ = [
@@ -173,8 +174,7 @@ class StreamConnection:
         """Free everything: the connection is gone."""
         self._open = False
         self._gone = True
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
+        call_off(self._giving_up)
         self._giving_up = None
         del self._web  # It knows its producer.
         del self._connections[place_of(self._entry, self.session)]

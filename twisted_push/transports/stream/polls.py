@@ -35,6 +35,7 @@ from twisted_push.transports.stream.connection import (
     unknown_session,
 )
 from twisted_push.transports.stream.pages import respond, turn_away
+from twisted_push.transports.timers import call_off
 from twisted_push.web import GuardedRequest, answer, answer_later
 from twisted_push.wires import NO_DESCRIPTOR
 
@@ -227,8 +228,7 @@ class PollConnection:
         self._giving_up = self._clock.callLater(seconds, self._end)
 
     def _stop_timer(self) -> None:
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
+        call_off(self._giving_up)
         self._giving_up = None
 
     def _end(self) -> None:
