@@ -15,7 +15,6 @@ from typing import Any, Protocol, cast
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
-    IDelayedCall,
     IProtocol,
     IReactorTime,
     ITCPTransport,
@@ -26,10 +25,13 @@ from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from twisted_push.deadline import Deadline
 from twisted_push.jsontext import encode
 
 __all__ = [
     "IDLE_TIMEOUT",
+    "REQUEST_DEADLINE",
+    "Asked",
     "Asking",
     "GuardedChannel",
     "GuardedRequest",
@@ -55,9 +57,6 @@ class GuardedChannel(HTTPChannel):
     """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle.
 
     ``heir`` is to be set to the protocol that a request has handed the connection over to.
-
-    There are some timeouts for each request, and nearly none comes to pass. So a timer that is
-    running is left alone: when it is called, it looks whether it is time.
     """
 
     site: GuardedSite
@@ -65,8 +64,7 @@ class GuardedChannel(HTTPChannel):
     heir: IProtocol | None = None
     _begun = False
     _answering = False
-    _due: float | None = None
-    _timer: IDelayedCall | None = None
+    _deadline: Deadline | None = None
     _host: IAddress | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -79,12 +77,12 @@ class GuardedChannel(HTTPChannel):
             # It has got all; what comes from now on, its transport gives it.
             self.heir = None
             self.requests = []  # They know their channel, and nobody will tell them of the end.
-            self._stop_timer()
+            self._forget_deadline()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._begun = False
         super().connectionLost(reason)
-        self._stop_timer()
+        self._forget_deadline()
         # These lead back here: the reader of a body that did not come whole, and what TLS keeps.
         self._transferDecoder = None
         cast("IConsumer", self.transport).unregisterProducer()
@@ -101,34 +99,19 @@ class GuardedChannel(HTTPChannel):
         """Have the connection time out after so many seconds; None: not any more."""
         before: float | None = self.timeOut
         self.timeOut = period
-        self._due = None if period is None else self.site.clock.seconds() + period
-        if self._due is not None:
-            if self._timer is not None and self._timer.getTime() > self._due:
-                self._stop_timer()
-            if self._timer is None:
-                self._timer = self.callLater(period, self._look)
+        if self._deadline is None:
+            self._deadline = Deadline(self.site.clock, self.timeoutConnection)
+        self._deadline.set(period)
         return before
 
     def resetTimeout(self) -> None:
         """Begin anew, but for the deadline of a request that has begun."""
-        if not self._begun and self.timeOut is not None:
-            self._due = self.site.clock.seconds() + self.timeOut
+        if not self._begun and self._deadline is not None:
+            self._deadline.set(self.timeOut)
 
-    def _look(self) -> None:
-        self._timer = None
-        if self._due is None:
-            return
-        left = self._due - self.site.clock.seconds()
-        if left > 0:
-            self._timer = self.callLater(left, self._look)
-        else:
-            self._due = None
-            self.timeoutConnection()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.forget()
 
     # --- Requests ----------------------------------------------------------------------------
 
@@ -158,7 +141,16 @@ class GuardedRequest(Request):
     """
 
     too_large = False
+    gone = False
     _received = 0
+
+    def read(self) -> bytes:
+        """Give the body."""
+        return self.body.getvalue()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.gone = True
+        super().connectionLost(reason)
 
     def gotLength(self, length: int | None) -> None:
         self.body = BytesIO()
@@ -219,6 +211,39 @@ class Asking(Protocol):
 
     def getClientAddress(self) -> IAddress:
         """Give the address of the peer."""
+
+
+class Answering(Protocol):
+    """A request as those know it who set the status and headers of its answer."""
+
+    method: bytes
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """Set the status."""
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        """Set a header."""
+
+
+class Asked(Asking, Answering, Protocol):
+    """A request as the API knows it: one of twisted.web, or one that is read before it.
+
+    ``postpath`` are the parts of the path behind the resource. ``too_large``: the body was not
+    kept. ``gone``: the peer is, and there is nobody to answer.
+    """
+
+    postpath: list[bytes] | None
+    too_large: bool
+    gone: bool
+
+    def read(self) -> bytes:
+        """Give the body."""
+
+    def write(self, data: bytes) -> None:
+        """Give some of its body."""
+
+    def finish(self) -> None:
+        """Take notice that this was all."""
 
 
 def header(request: Asking, name: str) -> str | None:
@@ -286,7 +311,7 @@ def _within(
 
 
 def answer(
-    request: Request,
+    request: Answering,
     status: int,
     body: bytes,
     content_type: str = "text/plain; charset=utf-8",
@@ -303,7 +328,7 @@ def answer(
     return b"" if request.method == b"HEAD" else body
 
 
-def answer_json(request: Request, status: int, value: object) -> bytes:
+def answer_json(request: Answering, status: int, value: object) -> bytes:
     """Set status and headers of a JSON answer and give its body."""
     return answer(request, status, encode(value), "application/json")
 

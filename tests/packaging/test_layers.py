@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "history",
             "presence",
             "wheel",
+            "deadline",
             "logbook",
             "wires",
             "stats",

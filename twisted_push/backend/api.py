@@ -8,9 +8,8 @@ from math import ceil
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from twisted_push.backend.groups import Result, unavailable
 from twisted_push.backend.keys import Rates, find_key
@@ -19,7 +18,7 @@ from twisted_push.errors import EngineUnavailable, NotConnected, OutcomeUnknown,
 from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey
 from twisted_push.node.node import Node
-from twisted_push.web import GuardedRequest, address_of, answer_json, bad_header, header
+from twisted_push.web import Asked, address_of, answer_json, bad_header, header
 
 __all__ = ["LARGE", "RETRY_AFTER", "Api", "retry_after"]
 
@@ -47,7 +46,7 @@ class Api(Resource):
         self._rates = rates
         self._methods = Methods(nodes)
 
-    def render(self, request: GuardedRequest) -> bytes | int:
+    def render(self, request: Asked) -> bytes | int:
         fault = bad_header(request)
         if fault is not None:
             return self._refuse(request, 400, Refused(107, f"bad request: {fault}"))
@@ -63,15 +62,13 @@ class Api(Resource):
         pause = self._rates.take(found[1], self._clock.seconds())
         if pause:
             return self._slow_down(request, found[0], pause)
-        gone: list[Failure] = []
-        request.notifyFinish().addErrback(gone.append)
         began = self._clock.seconds()
         answering = Deferred.fromCoroutine(self._answer(request, *found))
-        answering.addCallback(self._write, request, gone)
+        answering.addCallback(self._write, request)
         found[0].context.share.spend(self._clock.seconds() - began)
         return NOT_DONE_YET
 
-    def _unauthorized(self, request: Request) -> bytes:
+    def _unauthorized(self, request: Asked) -> bytes:
         given = header(request, "X-API-Key") is not None
         why = "the key in X-API-Key is not valid" if given else "the header X-API-Key is missing"
         line = "API request refused: {why}, from {address}"
@@ -85,10 +82,10 @@ class Api(Resource):
         )
         return self._refuse(request, 401, Refused(101, f"unauthorized: {why}"))
 
-    async def _answer(self, request: GuardedRequest, node: Node, key: ServiceKey) -> bytes:
+    async def _answer(self, request: Asked, node: Node, key: ServiceKey) -> bytes:
         began = self._clock.seconds()
         name = b"/".join(request.postpath or []).decode("latin-1")
-        body = request.body.getvalue() or b"{}"
+        body = request.read() or b"{}"
         outcome = "ok"
         try:
             if len(body) > LARGE or not node.context.share.free:
@@ -118,33 +115,33 @@ class Api(Resource):
             stats.api_requests[self._method(request), outcome] += 1
             stats.api_duration.observe(self._clock.seconds() - began)
 
-    def _slow_down(self, request: Request, node: Node, pause: float) -> bytes:
+    def _slow_down(self, request: Asked, node: Node, pause: float) -> bytes:
         request.setHeader(b"Retry-After", retry_after(pause))
         node.context.stats.api_requests[self._method(request), "limited"] += 1
         refused = Refused(111)
         return self._refuse(request, self._status(request, refused), refused)
 
-    def _method(self, request: Request) -> str:
+    def _method(self, request: Asked) -> str:
         """Give the method of a request, for the metrics."""
         name = b"/".join(request.postpath or []).decode("latin-1")
         return name if name in self._methods.names else "unknown"
 
-    def _status(self, request: Request, error: Refused) -> int:
+    def _status(self, request: Asked, error: Refused) -> int:
         if error.code == 104:
             return 404
         wanted = header(request, "X-Centrifugo-Error-Mode") == "transport"
         return _STATUS.get(error.code, 400) if wanted else 200
 
-    def _unavailable(self, request: Request, error: EngineUnavailable) -> bytes:
+    def _unavailable(self, request: Asked, error: EngineUnavailable) -> bytes:
         if isinstance(error, NotConnected | Overloaded | OutcomeUnknown):
             request.setHeader(b"Retry-After", RETRY_AFTER)
         return answer_json(request, 503, unavailable(error))
 
-    def _refuse(self, request: Request, status: int, error: Refused) -> bytes:
+    def _refuse(self, request: Asked, status: int, error: Refused) -> bytes:
         return answer_json(request, status, {"error": {"code": error.code, "message": error.text}})
 
-    def _write(self, body: bytes, request: Request, gone: list[Failure]) -> None:
-        if not gone:
+    def _write(self, body: bytes, request: Asked) -> None:
+        if not request.gone:
             request.write(body)
             request.finish()
 

@@ -15,9 +15,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from twisted_push.backend import nodejs_messages as messages
 from twisted_push.backend import nodejs_users as users
@@ -29,7 +28,7 @@ from twisted_push.jsontext import JsonError
 from twisted_push.model import ServiceKey
 from twisted_push.node.node import Node
 from twisted_push.web import (
-    GuardedRequest,
+    Asked,
     address_of,
     answer,
     answer_json,
@@ -92,7 +91,7 @@ class NodejsRoutes(Resource):
         self._clock = clock
         self._book = nodes[0].context.book
 
-    def render(self, request: GuardedRequest) -> bytes | int:
+    def render(self, request: Asked) -> bytes | int:
         fault = bad_header(request)
         if fault is not None:
             return answer_json(request, 400, {"error": f"bad request: {fault}"})
@@ -107,15 +106,13 @@ class NodejsRoutes(Resource):
             request.setHeader(b"Retry-After", retry_after(pause))
             found[0].context.stats.api_requests["nodejs", "limited"] += 1
             return answer_json(request, 200, {"error": "Too many requests."})
-        gone: list[Failure] = []
-        request.notifyFinish().addErrback(gone.append)
         began = self._clock.seconds()
         answering = Deferred.fromCoroutine(self._answer(request, *found))
-        answering.addCallback(self._write, request, gone)
+        answering.addCallback(self._write, request)
         found[0].context.share.spend(self._clock.seconds() - began)
         return NOT_DONE_YET
 
-    def _unauthorized(self, request: Request) -> bytes:
+    def _unauthorized(self, request: Asked) -> bytes:
         given = header(request, "NodejsServiceKey")
         why = "the key in NodejsServiceKey is not valid" if given else "there is no key"
         self._book.tell(
@@ -128,7 +125,7 @@ class NodejsRoutes(Resource):
         )
         return answer_json(request, 200, {"error": "Invalid service key."})
 
-    async def _answer(self, request: GuardedRequest, node: Node, key: ServiceKey) -> bytes:
+    async def _answer(self, request: Asked, node: Node, key: ServiceKey) -> bytes:
         began = self._clock.seconds()
         site = self._sites[node]
         route, params = _find(request)
@@ -137,7 +134,7 @@ class NodejsRoutes(Resource):
             answered = _Answer(404, "refused", {})
             body = answer(request, 404, b"Not Found.")
         else:
-            given = request.body.getvalue() or b"{}"
+            given = request.read() or b"{}"
             typed = header(request, "Content-Type") is not None
             call = Call(site, params, given, typed, partial(self._rates.charge, key))
             answered = await self._carry_out(route, call, key)
@@ -171,13 +168,13 @@ class NodejsRoutes(Resource):
             return _Answer(500, "error", {"error": "internal server error"})
         return _Answer(200, "refused" if "error" in result else "ok", result)
 
-    def _write(self, body: bytes, request: Request, gone: list[Failure]) -> None:
-        if not gone:
+    def _write(self, body: bytes, request: Asked) -> None:
+        if not request.gone:
             request.write(body)
             request.finish()
 
 
-def _find(request: Request) -> tuple[Route | None, tuple[str, ...]]:
+def _find(request: Asked) -> tuple[Route | None, tuple[str, ...]]:
     """Give the route of a request and its parameters; None if there is none.
 
     Slashes that stand beside each other, or at the end, count as one or none.
@@ -193,7 +190,7 @@ def _find(request: Request) -> tuple[Route | None, tuple[str, ...]]:
     return None, ()
 
 
-def _log_request(node: Node, request: Request, name: str, answered: _Answer, took: float) -> None:
+def _log_request(node: Node, request: Asked, name: str, answered: _Answer, took: float) -> None:
     """Log what was asked, without what addresses and bodies say of users and tokens."""
     _log.info(
         "{site}: {method} {route}: {status} {outcome} in {took:.3f} s",
