@@ -36,7 +36,6 @@ from twisted_push.transports.echo import EchoReceiver
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.fast import find_fast_path
 from twisted_push.transports.frames import deflated_text_frame, text_frame
-from twisted_push.transports.head import Head
 from twisted_push.transports.stream import (
     HTTP_STREAM,
     POLL,
@@ -49,9 +48,9 @@ from twisted_push.transports.stream import (
     event_frame,
     line_frame,
 )
+from twisted_push.transports.tree import Tree
 from twisted_push.transports.websocket import (
     Accept,
-    Opening,
     PushWebSocket,
     WebSocketEndpoint,
 )
@@ -63,7 +62,7 @@ CLIENT_SCRIPTS = (b"socket.io.js", b"socket.io.min.js", b"socket.io.slim.js")
 
 
 class Assembly:
-    """All that serves requests. ``public`` and ``backend`` are the roots of what is served.
+    """All that serves requests. ``public`` and ``backend`` are what is served, by path.
 
     They are the same one unless the backend has endpoints of its own. ``fast`` is the fast path of
     the ports of browsers; if there can be none, ``slow_because`` says why.
@@ -77,21 +76,19 @@ class Assembly:
         ]
         link(self.nodes)
         self.door = Door(self.nodes, config)
-        self.public = Resource()
-        self.backend = Resource() if config.backend_listen else self.public
-        self._endpoints: dict[bytes, WebSocketEndpoint | EngineIoEndpoint] = {}
+        self.public = Tree()
+        self.backend = Tree() if config.backend_listen else self.public
+        self._endpoints: list[WebSocketEndpoint | EngineIoEndpoint] = []
         self.fast, self.slow_because = (
-            find_fast_path(self.door, self._find_opening, reactor)
-            if config.fast_path
-            else (None, "")
+            find_fast_path(self.door, reactor) if config.fast_path else (None, "")
         )
         self._add_native(config.debug_echo)
         if config.socketio_path:
             self._add_socketio(config.socketio_path)
         self._add_backend(config.nodejs_path)
-        for root in {self.public, self.backend}:
-            root.putChild(b"health", Health())
-            root.putChild(b"ready", Ready(self.nodes, lambda: self.door.closed))
+        for tree in {self.public, self.backend}:
+            tree.mount("health", Health())
+            tree.mount("ready", Ready(self.nodes, lambda: self.door.closed))
 
     def apply(self, config: Config) -> None:
         """Take the limits and proxies of a configuration that was read again."""
@@ -99,12 +96,8 @@ class Assembly:
         link(self.nodes)
         if self.fast is not None:
             self.fast.apply_limits()
-        for endpoint in self._endpoints.values():
+        for endpoint in self._endpoints:
             endpoint.apply_limits()
-
-    def _find_opening(self, head: Head) -> Opening | None:
-        endpoint = self._endpoints.get(head.path)
-        return endpoint.opening(head) if endpoint is not None else None
 
     # --- Browsers ----------------------------------------------------------------------------
 
@@ -129,8 +122,9 @@ class Assembly:
     def _add_websocket(self, path: str, accept: Accept) -> None:
         compress = self.door.config.compression
         endpoint = WebSocketEndpoint(self.door, accept, self._reactor, compress=compress)
-        self._endpoints[path.encode("ascii")] = endpoint
-        _mount(self.public, path, endpoint)
+        self._endpoints.append(endpoint)
+        self.public.open_at(path, endpoint)
+        self.public.mount(path, endpoint)
 
     def _add_streams(self, accept_with: Callable[[CentrifugalCodec], AcceptStream]) -> None:
         """Add what clients fall back to where WebSocket does not get through."""
@@ -138,19 +132,19 @@ class Assembly:
         for kind, frame in ((SSE, event_frame), (HTTP_STREAM, line_frame)):
             accept = accept_with(CentrifugalCodec(frame, tells_end=True))
             stream = StreamEndpoint(kind, self.door, accept, connections, self._reactor)
-            _mount(self.public, f"/connection/{kind.transport}", stream)
+            self.public.mount(f"/connection/{kind.transport}", stream)
         accept = accept_with(CentrifugalCodec(line_frame, tells_end=True))
         polls = PollEndpoint(self.door, accept, connections, self._reactor)
-        _mount(self.public, f"/connection/{POLL}", polls)
-        _mount(self.public, "/emulation", EmulationEndpoint(self.door, connections))
+        self.public.mount(f"/connection/{POLL}", polls)
+        self.public.mount("/emulation", EmulationEndpoint(self.door, connections))
 
     def _add_scripts(self) -> None:
         """Add this server's own client, for script elements and as a module."""
         scripts = {"script": Script("push.js"), "module": Script("push.mjs")}
         for script in scripts.values():
-            self.public.putChild(script.name.encode("ascii"), ClientScript(script))
+            self.public.mount(script.name, ClientScript(script))
         addresses = ScriptAddresses(software_version(), scripts)
-        self.public.putChild(b"push.json", addresses)
+        self.public.mount("push.json", addresses)
 
     def _add_socketio(self, path: str) -> None:
         """Add Socket.IO: the revisions 4 and 5 of its protocol go with Engine.IO 3 and 4."""
@@ -168,18 +162,19 @@ class Assembly:
             return session
 
         endpoint = EngineIoEndpoint(self.door, accept, self._reactor)
+        self._endpoints.append(endpoint)
         for each in (path, f"{path}/"):
-            self._endpoints[each.encode("ascii")] = endpoint
-        _mount(self.public, path, _SocketIo(endpoint))
+            self.public.open_at(each, endpoint)
+        self.public.mount(path, _SocketIo(endpoint))
 
     # --- The CMS -----------------------------------------------------------------------------
 
     def _add_backend(self, nodejs_path: str) -> None:
         rates = Rates()
-        self.backend.putChild(b"api", Api(self.nodes, self._reactor, rates))
-        self.backend.putChild(b"metrics", Metrics(self.nodes))
+        self.backend.mount_leaf("api", Api(self.nodes, self._reactor, rates))
+        self.backend.mount("metrics", Metrics(self.nodes))
         if nodejs_path:
-            _mount(self.backend, nodejs_path, NodejsRoutes(self.nodes, self._reactor, rates))
+            self.backend.mount_leaf(nodejs_path, NodejsRoutes(self.nodes, self._reactor, rates))
 
 
 class _SocketIo(Resource):
@@ -195,17 +190,6 @@ class _SocketIo(Resource):
 
     def render(self, request: Request) -> bytes | int:
         return self._endpoint.render(request)
-
-
-def _mount(root: Resource, path: str, resource: Resource) -> None:
-    """Put a resource at a path of one or more parts."""
-    *parents, name = path.encode("ascii").strip(b"/").split(b"/")
-    for parent in parents:
-        found = root.children.get(parent)
-        if found is None:
-            root.putChild(parent, found := Resource())
-        root = found
-    root.putChild(name, resource)
 
 
 def link(nodes: Sequence[Node]) -> None:

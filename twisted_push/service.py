@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TextIO, cast
 
 from attrs import evolve
@@ -49,6 +50,7 @@ from twisted_push.sharedport import SharedPorts
 from twisted_push.stopping import OneStop
 from twisted_push.systemd import Notifier
 from twisted_push.transports.ports import FittedEndpoint
+from twisted_push.transports.tree import Tree
 from twisted_push.web import GuardedSite
 
 __all__ = ["Options", "PushService", "makeService"]
@@ -155,23 +157,25 @@ class PushService(Service):
     # --- Where it listens --------------------------------------------------------------------
 
     def _make_ports(self) -> Sequence[tuple[str, Service]]:
-        ports = [(e, self._browsers_port(e)) for e in self.config.listen]
-        backend = self._site(self.assembly.backend)
-        ports += [
-            (e, listen_service(e, backend, self._reactor)) for e in self.config.backend_listen
-        ]
+        public, backend = self.assembly.public, self.assembly.backend
+        ports = [(e, self._browsers_port(e, public)) for e in self.config.listen]
+        ports += [(e, self._port(e, backend, self._reactor)) for e in self.config.backend_listen]
         if self._demo is not None:
             endpoint = f"tcp:{self._demo.demo_port}:interface=127.0.0.1"
             demo = _make_demo(self._demo, self._reactor)
             ports.append((endpoint, listen_service(endpoint, demo, self._reactor)))
         return ports
 
-    def _browsers_port(self, endpoint: str) -> StreamServerEndpointService:
+    def _browsers_port(self, endpoint: str, tree: Tree) -> StreamServerEndpointService:
         shares = self.config.reuse_port and is_tcp(endpoint)
         reactor: Any = SharedPorts(self._reactor) if shares else self._reactor
-        port = listen_service(_with_backlog(endpoint), self._site(self.assembly.public), reactor)
+        return self._port(_with_backlog(endpoint), tree, reactor)
+
+    def _port(self, endpoint: str, tree: Tree, reactor: Any) -> StreamServerEndpointService:
+        site = self._site(tree.root)
+        port = listen_service(endpoint, site, reactor)
         fast = self.assembly.fast
-        take = fast.take if fast is not None else None
+        take = None if fast is None else partial(fast.take, site=site, tree=tree)
         port.endpoint = FittedEndpoint(port.endpoint, self.config.limits, take)
         return port
 

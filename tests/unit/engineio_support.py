@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
 
 from tests.unit.node.support import World
 from tests.unit.websocket_support import CLOSE, TEXT, Browser, Port, masked
@@ -21,6 +20,7 @@ from twisted_push.transports.door import Door
 from twisted_push.transports.engineio import PING_FRAME, EngineIoEndpoint, message_frame
 from twisted_push.transports.engineio.connection import Connection
 from twisted_push.transports.engineio.sockets import Probe
+from twisted_push.transports.tree import Tree
 from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
 PAGE = "http://push.test:81"
@@ -73,13 +73,10 @@ class EngineServer(Port):
         self.dialect = Greeter()
         self.sessions: list[Session] = []
         self.endpoint = EngineIoEndpoint(self.door, accept or self.accept, self.clock)
-        root = Resource()
-        root.putChild(b"socket.io", self.endpoint)
-        self.site = GuardedSite(root, self.clock, lambda: max_body)
-
-    @property
-    def endpoints(self) -> Mapping[bytes, Any]:
-        return {b"/socket.io/": self.endpoint}
+        self.tree = Tree()
+        self.tree.mount("/socket.io", self.endpoint)
+        self.tree.open_at("/socket.io/", self.endpoint)
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: max_body)
 
     def accept(self, node: Node, transport: ITransport, version: int) -> Session:
         session = node.accept(transport, self.codecs[version], self.dialect)

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
 
 from tests.unit.engineio_support import Asked
 from tests.unit.node.support import World
@@ -32,6 +31,7 @@ from twisted_push.transports.stream import (
 )
 from twisted_push.transports.stream.connection import StreamConnection
 from twisted_push.transports.stream.polls import PollConnection
+from twisted_push.transports.tree import Tree
 from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
 CONNECT = b'{"id":1,"connect":{}}'
@@ -68,22 +68,20 @@ class StreamServer(Port):
         self.door = Door([world.node for world in self.worlds], Config(limits=self.world.limits))
         self.connections: Connections = {}
         self.sessions: list[Session] = []
-        connection = Resource()
+        self.tree = Tree()
         for kind, frame in ((SSE, event_frame), (HTTP_STREAM, line_frame)):
             codec = CentrifugalCodec(frame, tells_end=True)
             stream = StreamEndpoint(
                 kind, self.door, accept or self.accepting(codec), self.connections, self.clock
             )
-            connection.putChild(kind.transport.encode(), stream)
+            self.tree.mount(f"/connection/{kind.transport}", stream)
         codec = CentrifugalCodec(line_frame, tells_end=True)
         polls = PollEndpoint(
             self.door, accept or self.accepting(codec), self.connections, self.clock
         )
-        connection.putChild(b"poll", polls)
-        root = Resource()
-        root.putChild(b"connection", connection)
-        root.putChild(b"emulation", EmulationEndpoint(self.door, self.connections))
-        self.site = GuardedSite(root, self.clock, lambda: max_body)
+        self.tree.mount("/connection/poll", polls)
+        self.tree.mount("/emulation", EmulationEndpoint(self.door, self.connections))
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: max_body)
 
     def accepting(self, codec: CentrifugalCodec) -> Callable[[Node, ITransport], Session]:
         def accept(node: Node, transport: ITransport) -> Session:

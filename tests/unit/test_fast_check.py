@@ -22,7 +22,7 @@ from twisted_push.transports.fast.check import AUTOBAHN, TWISTED, open_theirs, w
 
 
 def why_not() -> str:
-    path, why = find_fast_path(Door([], Config()), lambda head: None, Clock())
+    path, why = find_fast_path(Door([], Config()), Clock())
     assert (path is None) is bool(why)
     return why
 

@@ -54,7 +54,7 @@ class Server:
 
     def ready(self) -> tuple[int, Any]:
         request: Any = DummyRequest([b"ready"])
-        resource: Any = self.service.assembly.public.children[b"ready"]
+        resource: Any = self.service.assembly.public.root.children[b"ready"]
         body = resource.render_GET(request)
         return request.responseCode or 200, json.loads(body)
 

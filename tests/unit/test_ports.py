@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from twisted_push.transports.fast.mux import Mux
 from twisted_push.transports.fast.path import FastPath
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.ports import FittedEndpoint
+from twisted_push.transports.tree import Tree
 
 
 class Keeping(Factory):
@@ -60,8 +62,10 @@ class Wrapping:
 
 async def accept(endpoint: Any, factory: Keeping, limits: Limits, *, fast: bool = True) -> Any:
     """Listen and connect; give the transport and what ends it all."""
-    path = FastPath(Door([], Config()), lambda head: None, the_reactor())
-    fitted = FittedEndpoint(endpoint, limits, path.take if fast else None)
+    path = FastPath(Door([], Config()), the_reactor())
+    site: Any = factory
+    take = partial(path.take, site=site, tree=Tree())
+    fitted = FittedEndpoint(endpoint, limits, take if fast else None)
     port: Any = await fitted.listen(factory)
     host = port.getHost()
     client: Any

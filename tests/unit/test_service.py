@@ -170,7 +170,7 @@ def test_a_reload_takes_keys_origins_namespaces_limits(log: Log) -> None:
 def test_limits_reach_connections_to_come() -> None:
     reloading = Reloading(site(""))
     reloading.reload("[limits]\nmax_message_size = 1234\n" + site(""))
-    connection: Any = reloading.service.assembly.public.children[b"connection"]
+    connection: Any = reloading.service.assembly.public.root.children[b"connection"]
     websocket = connection.children[b"websocket"]
     assert websocket._factory.maxMessagePayloadSize == 1234
     assert websocket._factory.maxFramePayloadSize == 1234

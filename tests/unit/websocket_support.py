@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from errno import EAGAIN, ECONNRESET
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,6 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 
 from tests.fakes import descriptors
 from tests.unit.node.support import World
@@ -28,12 +27,8 @@ from twisted_push.transports.fast.mux import Mux
 from twisted_push.transports.fast.transport import DirectTransport
 from twisted_push.transports.fast.websocket import LeanFactory
 from twisted_push.transports.frames import text_frame
-from twisted_push.transports.head import Head
-from twisted_push.transports.websocket import (
-    CLOSE_TIMEOUT,
-    Opening,
-    WebSocketEndpoint,
-)
+from twisted_push.transports.tree import Tree
+from twisted_push.transports.websocket import CLOSE_TIMEOUT, WebSocketEndpoint
 from twisted_push.web import IDLE_TIMEOUT, GuardedSite
 
 CONNECT = b'{"id":1,"connect":{}}'
@@ -233,10 +228,11 @@ def read_frames(data: bytes) -> list[tuple[int, bytes]]:
 class Port:
     """What is common to servers in memory: connections to their ``site``, on one of the paths.
 
-    ``endpoints`` are those for WebSocket, by path.
+    ``tree`` has what it serves.
     """
 
     site: GuardedSite
+    tree: Tree
     door: Door
     clock: Clock
     fast = False
@@ -244,16 +240,7 @@ class Port:
     @cached_property
     def mux(self) -> Mux:
         lean = LeanFactory(self.door, self.clock)
-        return Mux(self.site, self._find, lean, self.clock)
-
-    @property
-    def endpoints(self) -> Mapping[bytes, Any]:
-        raise NotImplementedError
-
-    def _find(self, head: Head) -> Opening | None:
-        endpoint = self.endpoints.get(head.path)
-        found: Opening | None = endpoint.opening(head) if endpoint is not None else None
-        return found
+        return Mux(self.site, self.tree, lean, self.clock)
 
     def connect(self, address: str) -> Any:
         """Give the wire of a new connection."""
@@ -287,14 +274,11 @@ class Server(Port):
             self.door, accept or self.accept, self.clock, compress=compress
         )
         self.echoing = WebSocketEndpoint(self.door, self.echo, self.clock)
-        root = Resource()
-        root.putChild(b"ws", self.endpoint)
-        root.putChild(b"echo", self.echoing)
-        self.site = GuardedSite(root, self.clock, lambda: 1000)
-
-    @property
-    def endpoints(self) -> Mapping[bytes, Any]:
-        return {b"/ws": self.endpoint, b"/echo": self.echoing}
+        self.tree = Tree()
+        for path, endpoint in (("/ws", self.endpoint), ("/echo", self.echoing)):
+            self.tree.mount(path, endpoint)
+            self.tree.open_at(path, endpoint)
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: 1000)
 
     def accept(self, node: Node, transport: ITransport) -> Any:
         [world] = [world for world in self.worlds if world.node is node]

@@ -21,8 +21,8 @@ __all__ = ["FittedEndpoint"]
 _MOST = 2**31 - 1
 """The largest number that a socket takes."""
 
-Take = Callable[[Port, IProtocolFactory], None]
-"""Has a port of plain TCP served on the fast path, and by the factory what is left."""
+Take = Callable[[Port], None]
+"""Has a port of plain TCP served on the fast path."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -53,7 +53,7 @@ class FittedEndpoint:
         _set_options(port.socket, self._limits)
         # TLS and HAProxy's protocol put a factory of their own before ours.
         if self._take is not None and type(port) is Port and port.factory is factory:
-            self._take(port, factory)
+            self._take(port)
 
 
 def _set_options(listener: socket.socket, limits: Limits) -> None:

@@ -231,7 +231,7 @@ def _converse(conversation: _Conversation) -> str:
     opening = Opening(entry, lambda _, peer: _Receiver(peer, heard))
     with wired(DirectTransport) as (wire, peer):
         found = read_head(_REQUEST, wire.getPeer())
-        if found is None:
+        if found is None or not found[0].opens:
             return "a request to open a WebSocket is not read"
         head, _ = found
         LeanFactory(door, clock).open(wire, head, _MESSAGE, opening)
