@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 # Possessive, and matching to the end where a string has none: no backtracking, in linear time.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+\\?"?', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_LF, _CR = b"\n\r"  # A number is found several times faster than a text of one byte.
 _DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _encoder = msgspec.json.Encoder()
 encode: Callable[[object], bytes] = _encoder.encode
@@ -55,7 +56,7 @@ def one_line(text: bytes) -> bytes:
 
     Frames of the client protocol are separated by line breaks.
     """
-    if b"\n" in text or b"\r" in text:
+    if _LF in text or _CR in text:
         return text.replace(b"\r", b" ").replace(b"\n", b" ")
     return text
 

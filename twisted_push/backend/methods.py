@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted_push.backend import people, requests
 from twisted_push.backend.groups import TOGETHER, Begun, Result, as_it_is, in_groups
 from twisted_push.errors import Disconnect, Refused
-from twisted_push.jsontext import decoder
+from twisted_push.jsontext import JsonError, decoder
 from twisted_push.model import (
     ChannelGrant,
     ClientInfo,
@@ -60,6 +60,10 @@ class Method:
         return decoder(self.request, part=True)
 
 
+_Group = tuple[Callable[[Any], Begun], Iterable[Any], int]
+"""How each of some commands is begun, these, and how many at a time."""
+
+
 class Methods:
     """All methods, by name, on all of these sites."""
 
@@ -93,6 +97,7 @@ class Methods:
         }
         self._read_nothing: Callable[[bytes], requests.Nothing] = decoder(requests.Nothing)
         self._read_batch: Callable[[bytes], requests.Batch] = decoder(requests.Batch)
+        self._read_publishes: Callable[[bytes], requests.Publishes] = decoder(requests.Publishes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +113,7 @@ class Methods:
         JsonError (the request), Refused and EngineUnavailable.
         """
         if name == "batch":
-            return await self._batch(home, key, self._read_batch(body))
+            return await self._batch(home, key, body)
         doing, tell = self._begin(home, key, name, body, site)
         return tell(await doing)
 
@@ -145,20 +150,42 @@ class Methods:
         nodes = [self._node(home, key, name) for name in dict.fromkeys(names)]
         return {"sites": {node.context.name: asdict(node.backend.info()) for node in nodes}}
 
-    async def _batch(self, node: Node, key: ServiceKey, batch: requests.Batch) -> Result:
+    async def _batch(self, node: Node, key: ServiceKey, body: bytes) -> Result:
         """Carry out commands in their order; one that fails fails alone.
 
         Publishes that follow one another are begun together, and the engine keeps their order.
         """
-        if len(batch.commands) > MAX_ITEMS:
-            raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} commands")
         replies: list[Result] = []
         pace = node.context.share.pace()
-        for publishes, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
-            most = TOGETHER if publishes else 1
-            begin = partial(self._begin_one, node, key, batch.site)
-            replies += await in_groups(begin, items, most, pace, node.backend.together)
+        for begin, commands, most in self._groups(node, key, body):
+            replies += await in_groups(begin, commands, most, pace, node.backend.together)
         return {"replies": replies}
+
+    def _groups(self, node: Node, key: ServiceKey, body: bytes) -> Iterator[_Group]:
+        """Give the commands of a batch, in groups of which so many are begun together."""
+        try:
+            publishes = self._read_publishes(body)
+        except JsonError:  # There are others, or there is a fault, which is that of one alone.
+            batch = self._read_batch(body)
+            _check_count(batch.commands)
+            begin = partial(self._begin_one, node, key, batch.site)
+            for publish, items in groupby(batch.commands, lambda item: item.keys() == {"publish"}):
+                yield begin, items, TOGETHER if publish else 1
+        else:
+            _check_count(publishes.commands)
+            yield (
+                partial(self._begin_publish, node, key, publishes.site),
+                publishes.commands,
+                TOGETHER,
+            )
+
+    def _begin_publish(
+        self, home: Node, key: ServiceKey, site: str, command: requests.PublishCommand
+    ) -> Begun:
+        home.context.policy.check_scope(key, "publish")
+        request = command.publish
+        node = self._node(home, key, request.site or site)
+        return _publish(node, request), _publish_replied
 
     def _begin_one(self, node: Node, key: ServiceKey, site: str, item: Mapping[str, Raw]) -> Begun:
         if len(item) != 1:
@@ -168,6 +195,11 @@ class Methods:
             raise Refused(107, "bad request: a batch in a batch")
         doing, tell = self._begin(node, key, name, bytes(body), site, part=True)
         return doing, lambda result: {name: tell(result)}
+
+
+def _check_count(commands: Sequence[object]) -> None:
+    if len(commands) > MAX_ITEMS:
+        raise Refused(106, f"limit exceeded: a batch has at most {MAX_ITEMS} commands")
 
 
 def _text(given: Raw) -> bytes | None:
@@ -206,6 +238,10 @@ def _published(published: Published) -> Result:
     place = _place(published.position) if published.position else {}
     again = {"duplicate": True} if published.duplicate else {}
     return {**place, "recipients": published.recipients, **again}
+
+
+def _publish_replied(published: Published) -> Result:
+    return {"publish": _published(published)}
 
 
 def _place(position: StreamPosition) -> Result:

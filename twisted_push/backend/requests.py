@@ -30,7 +30,9 @@ __all__ = [
     "PresenceHook",
     "PresenceList",
     "Publish",
+    "PublishCommand",
     "PublishOptions",
+    "Publishes",
     "Refresh",
     "Request",
     "Since",
@@ -226,3 +228,15 @@ class Batch(Request, forbid_unknown_fields=True):
 
     commands: list[dict[str, Raw]]
     parallel: bool = False
+
+
+class PublishCommand(Struct, forbid_unknown_fields=True):
+    """A command of a batch that publishes."""
+
+    publish: Publish
+
+
+class Publishes(Batch):
+    """A batch that does nothing else."""
+
+    commands: list[PublishCommand]  # type: ignore[assignment]

@@ -325,8 +325,9 @@ class Channels:
             publication.exclude,
             len(publication.data),
         )
-        self._context.stats.publications += 1
-        self._context.stats.deliveries += recipients
+        stats = self._context.stats
+        stats.publications += 1
+        stats.deliveries += recipients
         return recipients
 
     def tell_joined(self, channel: str, info: ClientInfo) -> None:
