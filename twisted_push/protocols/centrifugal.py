@@ -40,7 +40,7 @@ from twisted_push.protocols.centrifugal_shapes import (
     RpcParams,
     SubscribeParams,
     info_shape,
-    publication_shape,
+    publication_text,
     subscribe_result,
 )
 
@@ -163,7 +163,8 @@ class CentrifugalCodec:
         return self.frame(msgspec.json.encode(Pushed(push)))
 
     def publication(self, publication: Publication) -> bytes:
-        return self._push(Push(publication.channel, pub=publication_shape(publication)))
+        channel, text = encode(publication.channel), publication_text(publication)
+        return self.frame(b'{"push":{"channel":%b,"pub":%b}}' % (channel, text))
 
     def joined(self, channel: str, info: ClientInfo) -> bytes:
         return self._push(Push(channel, join={"info": info_shape(info)}))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from twisted_push.jsontext import one_line
+from twisted_push.jsontext import encode, one_line
 from twisted_push.model import ClientInfo, Publication, StreamPosition
 from twisted_push.protocols.nodejs import tags_of
 
@@ -41,6 +41,7 @@ __all__ = [
     "expiry",
     "info_shape",
     "publication_shape",
+    "publication_text",
     "raw",
     "subscribe_result",
     "text_of",
@@ -233,7 +234,6 @@ class Push(Struct, omit_defaults=True):
     """One push: its channel, and one of the rest."""
 
     channel: str = ""
-    pub: PublicationShape | UnsetType = UNSET
     join: dict[str, InfoShape] | UnsetType = UNSET
     leave: dict[str, InfoShape] | UnsetType = UNSET
     subscribe: SubscribeResult | UnsetType = UNSET
@@ -281,6 +281,13 @@ def publication_shape(publication: Publication) -> PublicationShape:
         tags=publication.tags or tags_of(publication.extra) or UNSET,
         time=publication.time if position else 0,
     )
+
+
+def publication_text(publication: Publication) -> bytes:
+    """Give the same as JSON text. Most have data alone, and are written without a shape."""
+    if publication.position or publication.info or publication.tags or publication.extra:
+        return encode(publication_shape(publication))
+    return b'{"data":%b}' % one_line(publication.data)
 
 
 def subscribe_result(
