@@ -1,6 +1,6 @@
-"""WebSockets on plain TCP, fast and lean: what costs little is done here, the rest by Autobahn.
+"""Plain TCP, fast and lean: what costs little is done here, the rest by Autobahn and twisted.web.
 
-Everything here leans on private parts of Twisted and Autobahn, each named where it is used. When
+It leans on private parts of Twisted and Autobahn, each named where it is used. When
 the server starts, `check` tries them; with versions that differ, the plain path serves:
 `twisted_push.transports.websocket` on twisted.web, which needs none of them. So it does on TLS, on
 Unix sockets and behind HAProxy, and where ``fast_path`` is off.
