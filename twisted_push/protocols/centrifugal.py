@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
 from msgspec import Raw, Struct
 from zope.interface import implementer
 
@@ -74,13 +73,12 @@ METHODS: Mapping[str, type[Struct]] = {
 """The shape of each command's fields. Fields that are not named here are ignored."""
 
 _read_params: Mapping[str, Callable[[bytes], Any]] = {
-    method: decoder(shape) for method, shape in METHODS.items()
+    method: decoder(shape, part=True) for method, shape in METHODS.items()
 }
 _read_object: Callable[[bytes], dict[str, Raw]] = decoder(dict[str, Raw])
 
 
-@frozen
-class Command:
+class Command(Struct, frozen=True):
     """One command: ``params`` is None for a pong, an error where its fields do not fit."""
 
     id: int
@@ -120,7 +118,7 @@ def _read_command(line: bytes) -> Command:
     if read is None:
         return Command(number, "", Refused(104))
     try:
-        return Command(number, method, read(bytes(params)))
+        return Command(number, method, read(params))
     except JsonError as error:
         return Command(number, method, Refused(107, f"bad request: {error}"))
 
