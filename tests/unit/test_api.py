@@ -423,6 +423,41 @@ def test_the_channels_of_a_broadcast_are_begun_together(world: World, http: Http
     assert [call[0].channel for call in world.engine.named("publish")] == channels
 
 
+@pytest.mark.parametrize("key", [KEY, READER])
+@pytest.mark.parametrize("site", ["", "main", "nowhere"])
+def test_a_batch_of_publishes_alone_is_answered_as_with_others(
+    world: World, http: Http, key: str, site: str
+) -> None:
+    tab = world.connected()
+    wanted: list[dict[str, Any]] = [
+        {"channel": BROADCAST, "data": {"n": 1}, "tags": {"a": "b"}},
+        {"channel": BROADCAST, "data": [2], "idempotency_key": "2", "skip_history": True},
+        {"channel": BROADCAST, "data": [2], "idempotency_key": "2"},
+        {"channel": "", "data": 3},
+        {"channel": "a\nb", "data": 4},
+        {"channel": BROADCAST, "data": 5, "delta": True},
+        {"channel": BROADCAST, "data": 6, "version_epoch": "e"},
+        {"channel": BROADCAST, "data": 7, "site": "nowhere"},
+        {"channel": BROADCAST, "data": 8},
+    ]
+    commands = [{"publish": each} for each in wanted]
+
+    def replies(*more: Any) -> Any:
+        for each in wanted:
+            if "idempotency_key" in each:  # Both times it is new.
+                each["idempotency_key"] += "x"
+        body = {"commands": [*commands, *more], "site": site}
+        tab.transport.sent.clear()
+        answer = http.post("batch", body, key=key)
+        return answer.json["result"]["replies"], b"".join(tab.transport.sent)
+
+    alone, pushed = replies()
+    mixed, pushed_again = replies({"info": {}})
+    assert alone == mixed[:-1]
+    assert pushed == pushed_again
+    assert len(alone) == len(wanted)
+
+
 def test_a_batch_needs_the_scopes_of_its_commands(world: World, http: Http) -> None:
     body = json.dumps(
         {"commands": [{"users": {}}, {"publish": {"channel": BROADCAST, "data": 1}}]}
