@@ -15,3 +15,9 @@ def log() -> Iterator[Log]:
     globalLogPublisher.addObserver(observer)
     yield observer
     globalLogPublisher.removeObserver(observer)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "fast"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Whether a server has the fast path: what both serve is to be the same."""
+    return bool(request.param)

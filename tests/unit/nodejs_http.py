@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from attrs import define
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
 
 from tests.unit.node.support import KEY, Tab, World, sign
-from tests.unit.websocket_support import Wire
+from tests.unit.websocket_support import Port
 from twisted_push.backend.api import Api
 from twisted_push.backend.keys import Rates
 from twisted_push.backend.nodejs import NodejsRoutes
-from twisted_push.config import KeyConfig
+from twisted_push.config import Config, KeyConfig
 from twisted_push.interfaces import ICodec
 from twisted_push.model import ClientRequest
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.protocols.nodejs import NodejsCodec
+from twisted_push.transports.door import Door
+from twisted_push.transports.tree import Tree
 from twisted_push.web import GuardedSite
 
 LIMIT = 10_000
@@ -43,31 +43,28 @@ class Answer:
         return json.loads(self.body)
 
 
-class Http:
+class Http(Port):
     """One server with the routes of some sites, mounted at ``/nodejs`` and at a longer path."""
 
-    def __init__(self, *worlds: World) -> None:
+    def __init__(self, *worlds: World, fast: bool = False) -> None:
+        self.fast = fast
         self.clock = worlds[0].clock
         nodes = [world.node for world in worlds]
+        self.door = Door(nodes, Config())
         self.routes = NodejsRoutes(nodes, self.clock, Rates())
-        root, push = Resource(), Resource()
-        root.putChild(b"nodejs", self.routes)
-        root.putChild(b"push", push)
-        push.putChild(b"drupal", self.routes)
-        root.putChild(b"api", Api(nodes, self.clock, Rates()))
-        self.site = GuardedSite(root, self.clock, lambda: LIMIT)
+        self.tree = Tree()
+        for path in ("/nodejs", "/push/drupal"):
+            self.tree.mount_leaf(path, self.routes)
+        self.tree.mount_leaf("/api", Api(nodes, self.clock, Rates()))
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: LIMIT)
 
     def raw(self, request: bytes) -> Answer:
-        channel = self.site.buildProtocol(IPv4Address("TCP", "192.168.1.1", 5000))
-        assert channel is not None
-        transport = Wire()
-        transport.protocol = channel
-        channel.makeConnection(transport)
-        channel.dataReceived(request)
-        head, _, body = transport.value().partition(b"\r\n\r\n")
+        wire = self.connect("192.168.1.1")
+        wire.protocol.dataReceived(request)
+        head, _, body = wire.value().partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        transport.hang_up()
+        wire.hang_up()
         assert status, "no answer"
         return Answer(int(status.split()[1]), headers, body)
 

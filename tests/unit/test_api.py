@@ -7,23 +7,20 @@ from typing import Any, cast
 
 import pytest
 from attrs import define, evolve
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
+from tests.unit.websocket_support import Port
 from twisted_push.backend.api import Api
 from twisted_push.backend.groups import TOGETHER
 from twisted_push.backend.keys import Rates
 from twisted_push.backend.methods import MAX_POSITIONS, Methods
-from twisted_push.config import KeyConfig, Namespace
+from twisted_push.config import Config, KeyConfig, Namespace
 from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
 from twisted_push.model import ServiceKey
 from twisted_push.policy import Policy
+from twisted_push.transports.door import Door
+from twisted_push.transports.tree import Tree
 from twisted_push.web import GuardedSite
 
 LIMIT = 8000
@@ -49,29 +46,27 @@ class Answer:
         return self.json["error"]
 
 
-class Http:
-    """One connection to the API of some sites."""
+class Http(Port):
+    """Connections to the API of some sites, one for each request, on one of the paths."""
 
-    def __init__(self, *worlds: World) -> None:
-        root = Resource()
-        clock = worlds[0].clock if worlds else Clock()
-        root.putChild(b"api", Api([world.node for world in worlds], clock, Rates()))
-        self.site = GuardedSite(root, clock, lambda: LIMIT)
-        self.clock = clock
+    def __init__(self, *worlds: World, fast: bool = False) -> None:
+        self.fast = fast
+        self.clock = worlds[0].clock
+        nodes = [world.node for world in worlds]
+        self.door = Door(nodes, Config())
+        self.tree = Tree()
+        self.tree.mount_leaf("api", Api(nodes, self.clock, Rates()))
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: LIMIT)
 
     def raw(self, request: bytes) -> Answer:
-        channel = self.site.buildProtocol(IPv4Address("TCP", "192.0.2.9", 5000))
-        assert channel is not None
-        transport = StringTransport()
-        transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
-        channel.makeConnection(transport)
-        channel.dataReceived(request)
-        if not transport.value():
+        wire = self.connect("192.0.2.9")
+        wire.protocol.dataReceived(request)
+        if not wire.value():
             self.clock.advance(0)  # What is large waits for its site's turn.
-        head, _, body = transport.value().partition(b"\r\n\r\n")
+        head, _, body = wire.value().partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        channel.connectionLost(Failure(ConnectionDone()))
+        wire.hang_up()
         assert status, "no answer"
         return Answer(int(status.split()[1]), headers, body)
 
@@ -108,8 +103,8 @@ def world() -> Any:
 
 
 @pytest.fixture
-def http(world: World) -> Http:
-    return Http(world)
+def http(world: World, fast: bool) -> Http:
+    return Http(world, fast=fast)
 
 
 # --- Every method ----------------------------------------------------------------------------
@@ -502,11 +497,11 @@ def test_scopes(world: World, http: Http) -> None:
         assert answer.error["code"] == 103
 
 
-async def test_two_sites() -> None:
+async def test_two_sites(fast: bool) -> None:
     one, two = World(), World(keys=(KeyConfig(key=READER),))
     await one.start()
     await two.start()
-    http = Http(one, two)
+    http = Http(one, two, fast=fast)
     tabs = [one.user("alice"), two.user("alice")]
     assert http.result("publish", {"channel": BROADCAST, "data": 1})["recipients"] == 1
     http.result("disconnect", {"client": tabs[1].session.client})

@@ -37,9 +37,9 @@ def world() -> Any:
 
 
 @pytest.fixture
-def http(world: World, monkeypatch: pytest.MonkeyPatch) -> Http:
+def http(world: World, fast: bool, monkeypatch: pytest.MonkeyPatch) -> Http:
     monkeypatch.setattr(test_api, "LIMIT", 2**20)  # For long lists.
-    return Http(world)
+    return Http(world, fast=fast)
 
 
 def join(tab: Tab, channel: str, token: str) -> bool:

@@ -55,8 +55,8 @@ def world(worlds: Callable[..., World]) -> World:
 
 
 @pytest.fixture
-def http(world: World) -> Http:
-    return Http(world)
+def http(world: World, fast: bool) -> Http:
+    return Http(world, fast=fast)
 
 
 # --- The record ------------------------------------------------------------------------------
@@ -86,9 +86,11 @@ def recorded(module: str) -> list[Recorded]:
 
 
 @pytest.mark.parametrize(("module", "visitors", "count"), [("D7", 1, 18), ("D9", 0, 17)])
-def test_the_record(worlds: Callable[..., World], module: str, visitors: int, count: int) -> None:
+def test_the_record(
+    worlds: Callable[..., World], module: str, visitors: int, count: int, fast: bool
+) -> None:
     world = worlds(keys=(KeyConfig(key=LAB_KEY),))
-    http = Http(world)
+    http = Http(world, fast=fast)
     tabs = {user: world.user(user) for user in ("1", "2", "3")}
     for _ in range(visitors):
         world.connected()
@@ -278,9 +280,9 @@ def test_scopes(world: World, http: Http) -> None:
     assert may[PUBLISHER] == {"health/check", "publish", "content/token/message"}
 
 
-def test_two_sites(worlds: Callable[..., World]) -> None:
+def test_two_sites(worlds: Callable[..., World], fast: bool) -> None:
     one, two = worlds(), worlds(keys=(KeyConfig(key="the-key-of-the-other-site"),))
-    http = Http(one, two)
+    http = Http(one, two, fast=fast)
     tabs = [one.user("3"), two.user("3")]
     assert http.post("publish", {"broadcast": True, "data": 1}) == {**DONE, "sent": 1}
     assert http.get("channel/add/a") == DONE
@@ -383,9 +385,10 @@ ANY_MESSAGE = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, ANY_JSON)
     params=st.lists(st.text(max_size=5) | st.sampled_from(["0", "3", "chat"]), max_size=3),
     body=ANY_MESSAGE | ANY_JSON,
     method=st.sampled_from(["GET", "POST"]),
+    fast=st.booleans(),
 )
 def test_whatever_is_asked_has_a_proper_answer(
-    route: Route, params: list[str], body: Any, method: str
+    route: Route, params: list[str], body: Any, method: str, fast: bool
 ) -> None:
     """Never 500, never a failure in the log (which fails the test), and always JSON or 404."""
     world = World()
@@ -394,7 +397,7 @@ def test_whatever_is_asked_has_a_proper_answer(
         world.user(user) if user else world.connected()
     path = "/".join([route.name, *(quote(param, safe="") for param in params)])
     sent = json.dumps(body).encode()
-    answer = Http(world).ask(method, path, sent)
+    answer = Http(world, fast=fast).ask(method, path, sent)
     if answer.status == 404:
         assert answer.body == b"Not Found."
     else:
@@ -525,10 +528,10 @@ def test_a_call_keeps_its_tokens_to_itself(world: World) -> None:
 # --- Empty keys ------------------------------------------------------------------------------
 
 
-def test_an_empty_key_opens_nothing(worlds: Callable[..., World]) -> None:
+def test_an_empty_key_opens_nothing(worlds: Callable[..., World], fast: bool) -> None:
     """A server without a key took everybody's word, at either API."""
     world = worlds(keys=(KeyConfig(key=""),))
-    http = Http(world)
+    http = Http(world, fast=fast)
     tab = world.connected()
     for key in (None, ""):
         assert http.post("publish", {"broadcast": True, "data": 1}, key=key) == REFUSED

@@ -37,8 +37,8 @@ def world(worlds: Callable[..., World]) -> World:
 
 
 @pytest.fixture
-def http(world: World) -> Http:
-    return Http(world)
+def http(world: World, fast: bool) -> Http:
+    return Http(world, fast=fast)
 
 
 # --- Messages --------------------------------------------------------------------------------
@@ -284,8 +284,8 @@ def test_notify_on_disconnect(world: World, http: Http, given: Any, notify: bool
     assert (content.notify_on_leave, content.data) == (notify, None)
 
 
-def test_too_many_content_tokens(worlds: Callable[..., World]) -> None:
-    http = Http(worlds(limits={"max_content_tokens": 2}))
+def test_too_many_content_tokens(worlds: Callable[..., World], fast: bool) -> None:
+    http = Http(worlds(limits={"max_content_tokens": 2}), fast=fast)
     answers = [http.post("content/token", {**PAGE_1, "token": str(n)}) for n in range(3)]
     assert answers[:2] == [DONE, DONE]
     assert "too many" in answers[2]["error"]
@@ -324,9 +324,9 @@ def test_kick(world: World, http: Http) -> None:
     assert other.code is None
 
 
-def test_a_kick_has_the_cms_asked_again(worlds: Callable[..., World]) -> None:
+def test_a_kick_has_the_cms_asked_again(worlds: Callable[..., World], fast: bool) -> None:
     world = worlds(callback=True)
-    http = Http(world)
+    http = Http(world, fast=fast)
     for user, uid in (("3", "3"), ("", "0")):
         token_tab(world, f"token-{uid}", {"result": {"user": user}})
         http.get(f"user/kick/{uid}")
@@ -350,10 +350,10 @@ def test_uids_of_other_systems(world: World, http: Http) -> None:
     assert tab.code == 3503
 
 
-def test_logout_ends_a_token_for_good(worlds: Callable[..., World]) -> None:
+def test_logout_ends_a_token_for_good(worlds: Callable[..., World], fast: bool) -> None:
     """It once did nothing: pages stayed, and the token was good for new ones."""
     world = worlds(callback=True)
-    http = Http(world)
+    http = Http(world, fast=fast)
     answer = {"result": {"user": "3"}}
     tabs = [token_tab(world, TOKEN, answer), token_tab(world, TOKEN, answer)]
     other = token_tab(world, "another-token", answer)
@@ -429,11 +429,11 @@ def test_a_user_between_two_pages_is_given_a_channel(world: World, http: Http) -
 
 
 def test_a_channel_that_only_a_kept_answer_has_is_taken_all_the_same(
-    worlds: Callable[..., World],
+    worlds: Callable[..., World], fast: bool
 ) -> None:
     """The user changes pages in this moment, so nobody has the channel."""
     world = worlds(callback=True)
-    http = Http(world)
+    http = Http(world, fast=fast)
     answer = {"result": {"user": "3", "channels": ["private"]}}
     token_tab(world, TOKEN, answer).leave()
     assert http.get("user/channel/remove/private/3") == failed("Non-existent channel name.")
@@ -520,9 +520,9 @@ def test_names_do_not_grow_without_end(http: Http, monkeypatch: pytest.MonkeyPat
 # --- Tokens ----------------------------------------------------------------------------------
 
 
-def test_a_channel_for_a_token(worlds: Callable[..., World]) -> None:
+def test_a_channel_for_a_token(worlds: Callable[..., World], fast: bool) -> None:
     world = worlds(callback=True)
-    http = Http(world)
+    http = Http(world, fast=fast)
     answer = {"result": {"user": "3"}}
     tabs = [token_tab(world, TOKEN, answer) for _ in range(2)]
     other = token_tab(world, "another-token", answer)
@@ -542,9 +542,11 @@ def test_a_channel_for_a_token(worlds: Callable[..., World]) -> None:
     assert other.published("chat") == []
 
 
-def test_a_channel_for_a_token_whose_pages_are_all_closed(worlds: Callable[..., World]) -> None:
+def test_a_channel_for_a_token_whose_pages_are_all_closed(
+    worlds: Callable[..., World], fast: bool
+) -> None:
     world = worlds(callback=True)
-    http = Http(world)
+    http = Http(world, fast=fast)
     token_tab(world, TOKEN).leave()
     assert http.get(f"authtoken/channel/add/chat/{TOKEN}") == DONE
     assert http.get("channel/check/chat") == {**DONE, "result": True}
