@@ -1,7 +1,8 @@
 """HTTP with guards, for everything that stands on twisted.web.
 
 Facts (measured on twisted.web): it has no deadline for a request that trickles in, and no limit
-on a body; and bytes that other parsers take for line ends may stand in a header's value.
+on a body; it goes on reading and answering while no answer is taken; and bytes that other parsers
+take for line ends may stand in a header's value.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
     IProtocol,
+    IPushProducer,
     IReactorTime,
     ITCPTransport,
 )
@@ -56,6 +58,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 class GuardedChannel(HTTPChannel):
     """An HTTP/1 connection whose requests must arrive in time, however slowly they trickle.
 
+    And whose answers must be taken: while one is waiting for that, no other request is read.
     ``heir`` is to be set to the protocol that a request has handed the connection over to.
     """
 
@@ -64,6 +67,7 @@ class GuardedChannel(HTTPChannel):
     heir: IProtocol | None = None
     _begun = False
     _answering = False
+    _untaken: Request | None = None
     _deadline: Deadline | None = None
     _host: IAddress | None = None
 
@@ -129,8 +133,19 @@ class GuardedChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        self._answering = not self.persistent
-        super().requestDone(request)
+        if self.persistent and self._waitingForTransport:
+            self._untaken = request
+            cast("IPushProducer", self.transport).pauseProducing()
+            self.setTimeout(IDLE_TIMEOUT)
+        else:
+            self._answering = not self.persistent
+            super().requestDone(request)
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        request, self._untaken = self._untaken, None
+        if request is not None:
+            self.requestDone(request)
 
 
 class GuardedRequest(Request):

@@ -257,6 +257,51 @@ def test_a_lost_connection_leaves_no_timer() -> None:
         assert connection.clock.getDelayedCalls() == []
 
 
+# --- Answers that are not taken --------------------------------------------------------------
+
+
+def untaken(*lines: bytes) -> Connection:
+    """Give a connection on which an answer fills what there is for it."""
+    connection = Connection()
+    connection.resource.slow = True
+    request = connection.get(*lines).request
+    request.write(b"long")
+    connection.protocol.pauseProducing()
+    request.finish()
+    connection.resource.slow = False
+    return connection
+
+
+def test_no_request_is_answered_before_the_last_answer_is_taken() -> None:
+    connection = untaken()
+    assert connection.transport.producerState == "paused"
+    connection.send(2 * post(b"next", chunked=False))  # TLS may have it already.
+    assert len(connection.resource.seen) == 1
+    connection.protocol.resumeProducing()
+    assert [seen.body for seen in connection.resource.seen] == [b"", b"next", b"next"]
+    assert connection.transport.producerState == "producing"
+    assert connection.cut_after(100.0) == IDLE_TIMEOUT
+
+
+def test_who_does_not_take_an_answer_is_cut_and_leaves_no_timer() -> None:
+    assert untaken().cut_after(100.0) == IDLE_TIMEOUT
+    connection = untaken()
+    connection.protocol.connectionLost()
+    assert connection.clock.getDelayedCalls() == []
+
+
+def test_who_wants_no_other_answer_need_not_take_it_before_the_end() -> None:
+    assert untaken(b"Connection: close").cut
+
+
+def test_what_follows_an_answer_that_was_taken_has_a_deadline() -> None:
+    connection = untaken()
+    connection.send(b"GET / HT")
+    connection.clock.advance(IDLE_TIMEOUT - 1)
+    connection.protocol.resumeProducing()
+    assert connection.cut_after(100.0) == REQUEST_DEADLINE
+
+
 # --- Bodies ----------------------------------------------------------------------------------
 
 
