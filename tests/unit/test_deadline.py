@@ -107,7 +107,11 @@ def test_it_is_forgotten_for_good(something: Something) -> None:
 
 
 def test_it_is_forgotten_by_whoever_is_told(something: Something) -> None:
-    deadline = Deadline(something.clock, lambda: (something.miss(), deadline.forget()))
+    def end() -> None:
+        something.miss()
+        deadline.forget()
+
+    deadline = Deadline(something.clock, end)
     deadline.set(10)
     something.clock.advance(10)
     assert something.missed == [10]
