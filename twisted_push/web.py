@@ -67,6 +67,7 @@ class GuardedChannel(HTTPChannel):
     heir: IProtocol | None = None
     _begun = False
     _answering = False
+    _paused = False
     _untaken: Request | None = None
     _deadline: Deadline | None = None
     _host: IAddress | None = None
@@ -133,7 +134,7 @@ class GuardedChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        if self.persistent and self._waitingForTransport:
+        if self.persistent and self._paused:
             self._untaken = request
             cast("IPushProducer", self.transport).pauseProducing()
             self.setTimeout(IDLE_TIMEOUT)
@@ -141,7 +142,12 @@ class GuardedChannel(HTTPChannel):
             self._answering = not self.persistent
             super().requestDone(request)
 
+    def pauseProducing(self) -> None:
+        self._paused = True
+        super().pauseProducing()
+
     def resumeProducing(self) -> None:
+        self._paused = False
         super().resumeProducing()
         request, self._untaken = self._untaken, None
         if request is not None:
