@@ -23,6 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from tests.certificates import self_signed
 from tests.unit import engineio_support, stream_support, websocket_support
 from tests.unit.engineio_support import Client, EngineServer
+from tests.unit.request_support import Caller, Leaf, asking
 from tests.unit.stream_support import Poller, Reader, StreamServer
 from tests.unit.websocket_support import CONNECT, Browser, Server
 from twisted_push.errors import Disconnect
@@ -187,3 +188,62 @@ def test_nothing_is_left_of_a_request(request_: str, tls: bool, certificate: str
     del server_end, pump
     clock.advance(LONG)
     assert channel() is None
+
+
+# --- Requests that are read before twisted.web -----------------------------------------------
+
+ASK = asking(b"one")
+CALLS: dict[str, tuple[bytes, ...]] = {
+    "nothing": (),
+    "one that is answered": (ASK,),
+    "half a body": (ASK, asking(b"half")[:-2]),
+    "one that is being answered": (ASK, asking(b"late", "/api/late")),
+    "one behind that": (asking(b"late", "/api/late"), ASK),
+    "one that is answered late": (asking(b"late", "/api/late"), ASK, b"answer"),
+    "one for twisted.web": (ASK, b"GET / HTTP/1.1\r\nHost: push.test\r\n\r\n"),
+    "an answer that is not taken": (b"full", ASK),
+    "what is pushed": (b"full", ASK, *[ASK] * 100),
+}
+
+
+class Late(Leaf):
+    """Answers at once, but for one path."""
+
+    def render(self, request: Any) -> bytes | int:
+        self.later = request.postpath == [b"late"]
+        return super().render(request)
+
+
+@pytest.mark.usefixtures("without_the_collector")
+@pytest.mark.parametrize("end", ["the client", "a timeout"])
+@pytest.mark.parametrize("call", CALLS)
+def test_nothing_is_left_of_a_connection_of_the_cms(call: str, end: str) -> None:
+    making = websocket_support.servers(True)
+    server = next(making)()
+    leaf = Late()
+    leaf.size = 1000
+    server.tree.mount_leaf("api", leaf)
+    caller = Caller(server)
+    watched = [weakref.ref(caller.wire), weakref.ref(caller.wire.protocol)]
+    for data in CALLS[call]:
+        if data == b"full":
+            caller.wire.kernel.room = 10
+        elif data == b"answer":
+            leaf.finish(0)
+            server.clock.advance(0)
+        elif caller.is_read:
+            caller.give(data)
+    watched += [weakref.ref(caller.wire.protocol), *map(weakref.ref, leaf.asked)]
+    if end == "the client":
+        caller.wire.hang_up()
+    elif not isinstance(caller.wire.protocol, GuardedChannel):
+        # That logs that it is idle, and without an observer such lines are kept, with itself.
+        caller.ended_after(LONG)
+    if not caller.wire.ended:  # An answer may take as long as it does.
+        caller.wire.abortConnection()
+    assert caller.wire.ended
+    leaf.asked.clear()
+    del caller
+    server.clock.advance(0)
+    assert [ref() for ref in watched] == [None] * len(watched)
+    next(making, None)
