@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.application.internet import StreamServerEndpointService
 from twisted.python.usage import UsageError
 
 from tests.unit.cms.support import Log, the_reactor
 from tests.unit.config.reading import KEY, OTHER_KEY, read, site
+from tests.unit.request_support import Caller, asking
+from tests.unit.websocket_support import Port
 from twisted_push.config import Config
 from twisted_push.demo.settings import add_demo, own_config
 from twisted_push.errors import ConfigError, ConfigErrors
 from twisted_push.policy import key_digest
 from twisted_push.service import Options, PushService, _with_backlog
 from twisted_push.systemd import Notifier
+from twisted_push.transports.fast.mux import Mux
+from twisted_push.web import GuardedChannel
 
 # --- Options ---------------------------------------------------------------------------------
 
@@ -250,3 +255,65 @@ def test_a_reload_keeps_the_demo(log: Log) -> None:
 )
 def test_many_may_connect_at_once(endpoint: str, listened: str) -> None:
     assert _with_backlog(endpoint) == listened
+
+
+# --- The ports -------------------------------------------------------------------------------
+
+
+async def serving(service: PushService) -> list[tuple[Any, Caller]]:
+    """Have each port listen for a moment; give its factory and a connection to it in memory."""
+    found = []
+    for _, each in service._ports:
+        assert isinstance(each, StreamServerEndpointService)
+        port: Any = await each.endpoint.listen(each.factory)
+        found.append((port.factory, Caller(_Ports(port.factory))))
+        await port.stopListening()
+    return found
+
+
+class _Ports(Port):
+    """A port as a connection in memory needs it."""
+
+    fast = True
+
+    def __init__(self, factory: Any) -> None:
+        self.mux = factory
+
+
+BACKEND = 'backend_listen = ["tcp:0:interface=127.0.0.2"]\n'
+OPENING = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: push.test\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "public", "backend"),
+    [(asking(b"{}", "/api/info"), 404, 401), (OPENING, 503, 404)],
+)
+async def test_a_port_for_the_cms(data: bytes, public: int, backend: int) -> None:
+    """It has the fast path, too, and serves what is for the CMS, and no WebSockets.
+
+    Those of browsers do not serve that (401: it is there); the door is closed before the start.
+    """
+    service = Reloading(BACKEND + site("")).service
+    ports = await serving(service)
+    assert [isinstance(factory, Mux) for factory, _ in ports] == [True, True]
+    statuses = []
+    for _, caller in ports:
+        caller.give(data)
+        statuses.append(int(caller.wire.value().split()[1]))
+        caller.wire.hang_up()
+    assert statuses == [public, backend]
+    service.nodes[0].context.book.close()
+
+
+async def test_one_port_for_all() -> None:
+    service = Reloading(site("")).service
+    [(_, caller)] = await serving(service)
+    caller.ask(b"{}", "/api/info")
+    assert caller.answers[0][0] == 401
+    assert not isinstance(caller.wire.protocol, GuardedChannel)
+    caller.wire.hang_up()
+    service.nodes[0].context.book.close()
