@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,6 +141,23 @@ def test_the_limit_may_change_while_a_body_comes(
     server.site.max_body = lambda: 10
     caller.give(b"x")
     assert leaf.asked[0].too_large
+
+
+def test_a_body_in_small_pieces_takes_no_more_memory(server: Server, leaf: Leaf) -> None:
+    server.site.max_body = lambda: MAX_WHOLE
+    caller, body = Caller(server), random.Random(1).randbytes(MAX_WHOLE)
+    caller.give(asking(length=len(body)))
+    tracemalloc.start()
+    try:
+        for start in range(0, len(body) - 2, 2):
+            caller.give(body[start : start + 2])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2 * MAX_WHOLE
+    caller.give(body[-2:])
+    assert leaf.bodies == [body]
+    caller.wire.hang_up()
 
 
 # --- In time ---------------------------------------------------------------------------------
