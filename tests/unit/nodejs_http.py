@@ -6,22 +6,18 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from attrs import define
 from twisted.internet.defer import Deferred
 
 from tests.unit.node.support import KEY, Tab, World, sign
-from tests.unit.websocket_support import Port
+from tests.unit.request_support import Answer, CmsPort
 from twisted_push.backend.api import Api
 from twisted_push.backend.keys import Rates
 from twisted_push.backend.nodejs import NodejsRoutes
-from twisted_push.config import Config, KeyConfig
+from twisted_push.config import KeyConfig
 from twisted_push.interfaces import ICodec
 from twisted_push.model import ClientRequest
 from twisted_push.protocols.centrifugal import CentrifugalCodec
 from twisted_push.protocols.nodejs import NodejsCodec
-from twisted_push.transports.door import Door
-from twisted_push.transports.tree import Tree
-from twisted_push.web import GuardedSite
 
 LIMIT = 10_000
 READER = "the-key-of-a-reader-0123"
@@ -32,41 +28,17 @@ PAGE_1 = {"channel": "page_1", "token": "token-1", "notifyOnDisconnect": True}
 MISSING = {"error": "Required parameters are missing."}
 
 
-@define
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Http(Port):
-    """One server with the routes of some sites, mounted at ``/nodejs`` and at a longer path."""
+class Http(CmsPort):
+    """The routes of some sites, mounted at ``/nodejs`` and at a longer path."""
 
     def __init__(self, *worlds: World, fast: bool = False) -> None:
-        self.fast = fast
-        self.clock = worlds[0].clock
-        nodes = [world.node for world in worlds]
-        self.door = Door(nodes, Config())
-        self.routes = NodejsRoutes(nodes, self.clock, Rates())
-        self.tree = Tree()
-        for path in ("/nodejs", "/push/drupal"):
-            self.tree.mount_leaf(path, self.routes)
-        self.tree.mount_leaf("/api", Api(nodes, self.clock, Rates()))
-        self.site = GuardedSite(self.tree.root, self.clock, lambda: LIMIT)
-
-    def raw(self, request: bytes) -> Answer:
-        wire = self.connect("192.168.1.1")
-        wire.protocol.dataReceived(request)
-        head, _, body = wire.value().partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        wire.hang_up()
-        assert status, "no answer"
-        return Answer(int(status.split()[1]), headers, body)
+        nodes, clock = [world.node for world in worlds], worlds[0].clock
+        self.routes = NodejsRoutes(nodes, clock, Rates())
+        leaves = {
+            **dict.fromkeys(("nodejs", "push/drupal"), self.routes),
+            "api": Api(nodes, clock, Rates()),
+        }
+        super().__init__(worlds, leaves, LIMIT, fast=fast)
 
     def ask(
         self,

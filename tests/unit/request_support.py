@@ -1,7 +1,9 @@
-"""A connection of the CMS in memory, as its server sees it: bytes that come, answers that go."""
+"""The CMS's port in memory, and its connections: bytes that come, answers that go."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -10,10 +12,56 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from tests.unit.node.support import World
 from tests.unit.websocket_support import Port
-from twisted_push.web import Asked, answer
+from twisted_push.config import Config
+from twisted_push.transports.door import Door
+from twisted_push.transports.tree import Tree
+from twisted_push.web import Asked, GuardedSite, answer
 
-__all__ = ["Caller", "Leaf", "asking", "read_answers"]
+__all__ = ["Answer", "Caller", "CmsPort", "Leaf", "asking", "read_answers"]
+
+
+@define
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+
+class CmsPort(Port):
+    """Serves ``leaves``, by path, on one of the paths: a connection for each request."""
+
+    def __init__(
+        self, worlds: Sequence[World], leaves: Mapping[str, Resource], limit: int, *, fast: bool
+    ) -> None:
+        self.fast = fast
+        self.clock = worlds[0].clock
+        self.door = Door([world.node for world in worlds], Config())
+        self.tree = Tree()
+        for path, leaf in leaves.items():
+            self.tree.mount_leaf(path, leaf)
+        self.site = GuardedSite(self.tree.root, self.clock, lambda: limit)
+
+    def raw(self, request: bytes) -> Answer:
+        wire = self.connect("192.168.1.1")
+        wire.protocol.dataReceived(request)
+        if not wire.value():
+            self.clock.advance(0)  # What is large waits for its site's turn.
+        head, _, body = wire.value().partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+        wire.hang_up()
+        assert status, "no answer"
+        return Answer(int(status.split()[1]), headers, body)
 
 
 class Leaf(Resource):

@@ -6,22 +6,19 @@ import json
 from typing import Any, cast
 
 import pytest
-from attrs import define, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from tests.unit.node.support import BROADCAST, KEY, World, sign
-from tests.unit.websocket_support import Port
+from tests.unit.request_support import Answer, CmsPort
 from twisted_push.backend.api import Api
 from twisted_push.backend.groups import TOGETHER
 from twisted_push.backend.keys import Rates
 from twisted_push.backend.methods import MAX_POSITIONS, Methods
-from twisted_push.config import Config, KeyConfig, Namespace
+from twisted_push.config import KeyConfig, Namespace
 from twisted_push.errors import EngineRefused, NotConnected, OutcomeUnknown, Overloaded
 from twisted_push.model import ServiceKey
 from twisted_push.policy import Policy
-from twisted_push.transports.door import Door
-from twisted_push.transports.tree import Tree
-from twisted_push.web import GuardedSite
 
 LIMIT = 8000
 ANY = ServiceKey("any", b"", frozenset({"publish", "read", "manage"}))
@@ -31,44 +28,13 @@ TRANSPORT = {"X_Centrifugo_Error_Mode": "transport"}
 """Asks for errors as HTTP statuses."""
 
 
-@define
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> Any:
-        return self.json["error"]
-
-
-class Http(Port):
-    """Connections to the API of some sites, one for each request, on one of the paths."""
+class Http(CmsPort):
+    """The API of some sites."""
 
     def __init__(self, *worlds: World, fast: bool = False) -> None:
-        self.fast = fast
-        self.clock = worlds[0].clock
         nodes = [world.node for world in worlds]
-        self.door = Door(nodes, Config())
-        self.tree = Tree()
-        self.tree.mount_leaf("api", Api(nodes, self.clock, Rates()))
-        self.site = GuardedSite(self.tree.root, self.clock, lambda: LIMIT)
-
-    def raw(self, request: bytes) -> Answer:
-        wire = self.connect("192.0.2.9")
-        wire.protocol.dataReceived(request)
-        if not wire.value():
-            self.clock.advance(0)  # What is large waits for its site's turn.
-        head, _, body = wire.value().partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
-        wire.hang_up()
-        assert status, "no answer"
-        return Answer(int(status.split()[1]), headers, body)
+        leaves = {"api": Api(nodes, worlds[0].clock, Rates())}
+        super().__init__(worlds, leaves, LIMIT, fast=fast)
 
     def post(self, method: str, body: Any = None, key: str | None = KEY, **headers: str) -> Answer:
         sent = body if isinstance(body, bytes) else json.dumps(body or {}).encode()

@@ -334,6 +334,15 @@ def test_a_fault(
 # --- Who does not read -----------------------------------------------------------------------
 
 
+def let_read_little(caller: Caller, leaf: Leaf, *, slow: bool = False) -> None:
+    """Have answers be long, and taken no more after one of them; ``slow``: by twisted.web."""
+    if slow:
+        caller.give(b"GET /health HTTP/1.1\r\nHost: push.test\r\n\r\n")
+        caller.wire.clear()
+    leaf.size = 10_000
+    caller.wire.kernel.room = 15_000
+
+
 def count_pushed(caller: Caller, request: Callable[[int], bytes]) -> int:
     """Ask as long as it is read; give how often that was."""
     for number in range(1000):
@@ -350,11 +359,7 @@ def numbered(number: int) -> bytes:
 @pytest.mark.parametrize("slow", [False, True])
 def test_answers_do_not_pile_up(caller: Caller, leaf: Leaf, slow: bool) -> None:
     """Of one that does not read: neither here, nor with twisted.web, and none is lost."""
-    if slow:
-        caller.give(b"GET /health HTTP/1.1\r\nHost: push.test\r\n\r\n")
-        caller.wire.clear()
-    leaf.size = 10_000
-    caller.wire.kernel.room = 15_000
+    let_read_little(caller, leaf, slow=slow)
     given = count_pushed(caller, numbered)
     assert caller.wire.unsent < 100_000
     caller.wire.kernel.room = None
@@ -368,11 +373,7 @@ def test_answers_do_not_pile_up(caller: Caller, leaf: Leaf, slow: bool) -> None:
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_nor_do_those_of_requests_that_came_at_once(caller: Caller, leaf: Leaf, slow: bool) -> None:
-    if slow:
-        caller.give(b"GET /health HTTP/1.1\r\nHost: push.test\r\n\r\n")
-        caller.wire.clear()
-    leaf.size = 10_000
-    caller.wire.kernel.room = 15_000
+    let_read_little(caller, leaf, slow=slow)
     many = b"".join(map(numbered, range(100)))
     times = count_pushed(caller, lambda _: many)
     assert caller.wire.unsent < 100_000
@@ -386,8 +387,7 @@ def test_nor_do_those_of_requests_that_came_at_once(caller: Caller, leaf: Leaf, 
 
 
 def test_who_lets_them_pile_up_is_dropped(caller: Caller, leaf: Leaf) -> None:
-    leaf.size = 10_000
-    caller.wire.kernel.room = 15_000
+    let_read_little(caller, leaf)
     count_pushed(caller, numbered)
     assert caller.ended_after(2 * IDLE_TIMEOUT) is not None
 

@@ -108,16 +108,15 @@ class Head:
     @property
     def length(self) -> int | None:
         """How many bytes its body has, if nothing is to be done but read and answer it."""
-        headers = self._headers
-        if (
-            not _MORE_TO_DO.isdisjoint(headers)
-            or _HOST.fullmatch(headers.get(b"host", b"")) is None
-        ):
-            return None
-        if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
-            return None
-        length = headers.get(b"content-length", b"0")
-        return int(length) if _LENGTH.fullmatch(length) else None
+        get = self._headers.get
+        length = get(b"content-length", b"0")
+        ordinary = (
+            _MORE_TO_DO.isdisjoint(self._headers)
+            and get(b"connection", b"keep-alive").lower() == b"keep-alive"
+            and _HOST.fullmatch(get(b"host", b"")) is not None
+            and _LENGTH.fullmatch(length) is not None
+        )
+        return int(length) if ordinary else None
 
 
 def _tokens(value: str) -> list[str]:

@@ -74,11 +74,12 @@ class Mux(Factory):
     def _takes(self, caller: _Caller, head: Head, length: int, data: bytes) -> bool:
         """Answer a request, or wait for the rest of it; tell whether it is one for this way."""
         leaf = self._tree.find_leaf(head)
-        if leaf is None or head.length is None or caller.transport.unsent:
+        if leaf is None or caller.transport.unsent:
             return False
-        if head.length > min(MAX_WHOLE, self._site.max_body()):
+        size = head.length
+        if size is None or size > min(MAX_WHOLE, self._site.max_body()):
             return False
-        missing = length + head.length - len(data)
+        missing = length + size - len(data)
         if missing > 0:
             caller.wait(data, missing)
         elif missing == 0:
